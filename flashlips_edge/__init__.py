@@ -1,0 +1,1 @@
+"""FlashLips Edge: real-time lip-sync on devices."""

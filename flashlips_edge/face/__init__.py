@@ -1,0 +1,1 @@
+"""Finding the face in a frame, following it, cutting the crop and pasting the edited mouth back."""

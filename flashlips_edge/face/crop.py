@@ -1,0 +1,112 @@
+"""The square crop that the networks see, and pasting the edited mouth back without a seam."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from flashlips_edge.face.detect import Box
+
+CROP_SCALE = 1.25  # crop side in box widths
+CHANGE_LOW, CHANGE_HIGH = 6.0, 24.0  # grey levels of change between which the frame's own fine detail fades out
+
+
+class Crop(NamedTuple):
+    """A face crop: ``image`` uint8 [S, S, 3] and ``transform`` float32 [2, 3] from frame to crop pixels."""
+
+    image: np.ndarray
+    transform: np.ndarray
+
+
+class Region(NamedTuple):
+    """A feathered superellipse in crop units (0 to 1): what paste may change."""
+
+    centre_x: float = 0.5
+    centre_y: float = 0.745
+    radius_x: float = 0.34
+    radius_y: float = 0.25
+    feather: float = 0.3  # share of the radius over which the mask falls from 1 to 0
+
+
+MOUTH = Region()
+
+
+def cut(image: np.ndarray, box: Box, size: int) -> Crop:
+    """Cut the square of 1.25 box widths around ``box`` out of an RGB frame, resized to ``size``; edges are repeated outside."""
+    side = CROP_SCALE * box.width
+    scale = size / side
+    x, y = box.centre
+    transform = np.array([[scale, 0, (size - 1) / 2 - x * scale], [0, scale, (size - 1) / 2 - y * scale]], np.float32)
+    if scale < 0.6:  # bilinear sampling would alias: average first
+        left, top = int(max(0, x - side / 2 - 4)), int(max(0, y - side / 2 - 4))
+        part = image[top : int(y + side / 2 + 5), left : int(x + side / 2 + 5)]
+        shrink = scale * 1.2
+        small = cv2.resize(part, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        fx, fy = small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]
+        inner = np.array(
+            [
+                [scale / fx, 0, transform[0, 2] + scale * (left - 0.5) + 0.5 * scale / fx],
+                [0, scale / fy, transform[1, 2] + scale * (top - 0.5) + 0.5 * scale / fy],
+            ]
+        )
+        return Crop(_warp(small, inner, size), transform)
+    return Crop(_warp(image, transform, size), transform)
+
+
+def paste_patch(image: np.ndarray, crop: Crop, edited: np.ndarray, region: Region = MOUTH) -> tuple[int, int, np.ndarray]:
+    """The changed rectangle of the frame: left, top and uint8 [h, w, 3]; the rest of the frame stays as it is.
+
+    ``edited`` is [S, S, 3] in 0..255. Only the difference to the crop is carried over, so that where nothing changed the
+    frame keeps its own fine detail; where the mouth moved, the detail of the old mouth fades out.
+    """
+    left, top, right, bottom = _rectangle(image.shape, crop, region)
+    if right <= left or bottom <= top:
+        return 0, 0, image[:0, :0].copy()
+    size = crop.image.shape[0]
+    change = edited.astype(np.float32) - crop.image
+    amount = cv2.GaussianBlur(np.abs(change).max(2), (0, 0), size / 80)
+    replaced = np.clip((amount - CHANGE_LOW) / (CHANGE_HIGH - CHANGE_LOW), 0, 1)
+    mask = _mask(size, region)
+    layers = np.dstack([change * mask[:, :, None], replaced * mask])  # [S, S, 4]
+    back = crop.transform.astype(np.float64).copy()
+    back[:, 2] += back[:, :2] @ (left, top)
+    shape = (right - left, bottom - top)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    layers = cv2.warpAffine(layers, back, shape, flags=flags, borderMode=cv2.BORDER_CONSTANT)
+    coarse = cv2.warpAffine(crop.image, back, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    source = image[top:bottom, left:right].astype(np.float32)
+    detail = source - coarse
+    return left, top, np.clip(source + layers[:, :, :3] - layers[:, :, 3:] * detail + 0.5, 0, 255).astype(np.uint8)
+
+
+def paste(image: np.ndarray, crop: Crop, edited: np.ndarray, region: Region = MOUTH) -> np.ndarray:
+    """A copy of the RGB frame [H, W, 3] with the mouth region of ``edited`` [S, S, 3] (0..255) blended in."""
+    left, top, patch = paste_patch(image, crop, edited, region)
+    result = image.copy()
+    result[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+    return result
+
+
+def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _rectangle(shape: tuple[int, ...], crop: Crop, region: Region) -> tuple[int, int, int, int]:
+    size, scale = crop.image.shape[0], float(crop.transform[0, 0])
+    x = (np.array([region.centre_x - region.radius_x, region.centre_x + region.radius_x]) * size - crop.transform[0, 2]) / scale
+    y = (np.array([region.centre_y - region.radius_y, region.centre_y + region.radius_y]) * size - crop.transform[1, 2]) / scale
+    left, right = np.clip([np.floor(x[0]), np.ceil(x[1]) + 1], 0, shape[1]).astype(int)
+    top, bottom = np.clip([np.floor(y[0]), np.ceil(y[1]) + 1], 0, shape[0]).astype(int)
+    return int(left), int(top), int(right), int(bottom)
+
+
+@lru_cache(maxsize=8)
+def _mask(size: int, region: Region) -> np.ndarray:
+    """Blend weight float32 [S, S]: 1 inside, smoothly 0 at the region's edge."""
+    y, x = np.mgrid[0:size, 0:size] / (size - 1)
+    distance = (np.abs((x - region.centre_x) / region.radius_x) ** 3 + np.abs((y - region.centre_y) / region.radius_y) ** 3) ** (1 / 3)
+    t = np.clip((1 - distance) / region.feather, 0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)

@@ -1,0 +1,122 @@
+"""One face, followed steadily: detection now and then, optical flow in between, a One-Euro filter over both."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from flashlips_edge.face.detect import Box, Detector, luma_of
+from flashlips_edge.face.one_euro import OneEuro
+
+DETECT_EVERY = 5  # frames between detections while the face is held
+CORRECTION = 0.15  # share of a detection's disagreement that is taken over
+LOST_AFTER_NS = 1_000_000_000  # without a detection near the held face for this long, it is lost
+PATCH_PX = 96  # side of the small picture in which flow is measured
+PATCH_SCALE = 1.5  # that picture's side in face widths
+GRID = np.stack(np.meshgrid(np.linspace(0.3, 0.7, 7), np.linspace(0.3, 0.56, 5)), -1).reshape(-1, 1, 2)  # brow to nose
+
+
+class FaceTracker:
+    """Follows one face: the largest at first, the same one until it is lost.
+
+    ``update`` takes an RGB or luma frame and its time and gives the smoothed box, or None while there is no face.
+    """
+
+    def __init__(self, detector: Detector, frame_rate_hz: float = 25.0) -> None:
+        self._detector = detector
+        self._frame_ns = int(1e9 / frame_rate_hz)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face, for a new clip or after a cut."""
+        self._state: np.ndarray | None = None  # centre x, centre y, log width
+        self._filter = OneEuro()
+        self._patch: np.ndarray | None = None
+        self._since_detection = 0
+        self._seen_ns = 0
+        self._last_ns: int | None = None
+
+    def update(self, image: np.ndarray, pts_ns: int) -> Box | None:
+        luma = luma_of(image)
+        elapsed_s = (self._frame_ns if self._last_ns is None else pts_ns - self._last_ns) * 1e-9
+        self._last_ns = pts_ns
+        self._since_detection += 1
+        if self._state is None:
+            if not self._acquire(luma, pts_ns):
+                return None
+        else:
+            self._flow(luma)
+            if self._since_detection >= DETECT_EVERY:
+                self._correct(luma, pts_ns)
+            if pts_ns - self._seen_ns > LOST_AFTER_NS or not _inside(self._state, luma.shape):
+                self.reset()
+                return None
+        assert self._state is not None
+        self._patch = _patch(luma, self._state)
+        self._patch_state = self._state.copy()
+        unit = np.array([self._unit_px, self._unit_px, 1.0]) / 100
+        x, y, log_width = self._filter(self._state / unit, elapsed_s) * unit
+        width = float(np.exp(log_width))
+        return Box(x - width / 2, y - width / 2, width, width)
+
+    def _acquire(self, luma: np.ndarray, pts_ns: int) -> bool:
+        if self._since_detection > 1 and self._since_detection % 3:
+            return False
+        boxes = self._detector(luma)
+        if not boxes:
+            return False
+        self._state = _state(boxes[0])
+        self._filter = OneEuro()
+        self._unit_px = boxes[0].width  # positions are filtered in face widths: a far face and a near one feel the same
+        self._seen_ns, self._since_detection = pts_ns, 0
+        return True
+
+    def _flow(self, luma: np.ndarray) -> None:
+        """Move the state by the median flow of points between brow and nose; lips and jaw do not count."""
+        assert self._state is not None and self._patch is not None
+        points = (GRID * PATCH_PX / PATCH_SCALE + PATCH_PX * (1 - 1 / PATCH_SCALE) / 2).astype(np.float32)
+        now = _patch(luma, self._patch_state)
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(self._patch, now, points, None, winSize=(15, 15), maxLevel=2)
+        good = found[:, 0] == 1
+        if good.sum() < 8:
+            return
+        before, after = points[good, 0], moved[good, 0]
+        pixel = np.exp(self._patch_state[2]) * PATCH_SCALE / PATCH_PX
+        spread = np.median(np.linalg.norm(after - np.median(after, 0), axis=1)) / np.median(np.linalg.norm(before - np.median(before, 0), axis=1))
+        self._state[:2] += np.median(after - before, 0) * pixel
+        self._state[2] += np.clip(np.log(max(spread, 1e-3)), -0.05, 0.05)
+
+    def _correct(self, luma: np.ndarray, pts_ns: int) -> None:
+        """Search around the held face only, so that a jacket or a second face is never followed."""
+        assert self._state is not None
+        self._since_detection = 0
+        width = float(np.exp(self._state[2]))
+        left, top = (max(0, int(v - width)) for v in self._state[:2])
+        right, bottom = (int(v + width) + 1 for v in self._state[:2])
+        region = luma[top:bottom, left:right]
+        if min(region.shape) < 24:
+            return
+        scale = min(1.0, 80 / width)
+        small = cv2.resize(region, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else region
+        found = [_state(Box(*(v / scale for v in box))) + [left, top, 0] for box in self._detector(small)]
+        near = [s for s in found if np.abs(s[:2] - self._state[:2]).max() < 0.3 * width and abs(s[2] - self._state[2]) < 0.35]
+        if near:
+            nearest = min(near, key=lambda s: np.abs(s[:2] - self._state[:2]).max() + width * abs(s[2] - self._state[2]))
+            self._state += CORRECTION * (nearest - self._state)
+            self._seen_ns = pts_ns
+
+
+def _state(box: Box) -> np.ndarray:
+    return np.array([*box.centre, np.log(box.width)])
+
+
+def _inside(state: np.ndarray, shape: tuple[int, ...]) -> bool:
+    return bool(0 <= state[0] < shape[1] and 0 <= state[1] < shape[0])
+
+
+def _patch(luma: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """The surroundings of the face as uint8 [PATCH_PX, PATCH_PX]."""
+    side = np.exp(state[2]) * PATCH_SCALE
+    scale = PATCH_PX / side
+    matrix = np.array([[scale, 0, PATCH_PX / 2 - state[0] * scale], [0, scale, PATCH_PX / 2 - state[1] * scale]])
+    return cv2.warpAffine(luma, matrix, (PATCH_PX, PATCH_PX), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
