@@ -1,0 +1,1 @@
+"""The networks in PyTorch, one file each; presets/*.yaml give their sizes."""

@@ -1,0 +1,1 @@
+"""How the shipped weights are made: data, one recipe per stage, export."""

@@ -1,0 +1,81 @@
+"""Stage 1 of the recipe: the autoencoder, on random windows of the crops.
+
+    python -m flashlips_edge.training.autoencoder --clips work/clips --out work/nano
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor, nn
+
+from flashlips_edge.models.autoencoder import Autoencoder
+from flashlips_edge.models.presets import load_preset
+from flashlips_edge.training.clips import Clip, load_clips, set_weights
+from flashlips_edge.training.loop import Losses, Schedule, train
+
+WINDOW = 96  # px; a convolutional network needs no more
+BATCH = 16
+MOUTH_ROWS, MOUTH_COLUMNS = slice(92, 140), slice(45, 115)  # of a 160 px crop
+
+
+def windows(clips: list[Clip], weights: np.ndarray, generator: np.random.Generator, count: int) -> Tensor:
+    """Random windows [count, 3, 96, 96] in [0, 1], half of them around the mouth, with shuffled and stretched colours."""
+    result = np.empty((count, WINDOW, WINDOW, 3), np.float32)
+    for i, index in enumerate(generator.choice(len(clips), count, p=weights)):
+        crops = clips[index].crops
+        room = crops.shape[1] - WINDOW
+        top = generator.integers(room // 2, room + 1) if generator.random() < 0.5 else generator.integers(0, room + 1)
+        left = generator.integers(0, room + 1)
+        window = crops[generator.integers(len(crops)), top : top + WINDOW, left : left + WINDOW] / np.float32(255)
+        if generator.random() < 0.5:
+            window = window[:, ::-1]
+        if generator.random() < 0.3:
+            window = window[:, :, generator.permutation(3)]
+        if generator.random() < 0.5:
+            window = window ** generator.uniform(0.7, 1.4) * generator.uniform(0.7, 1.0, 3).astype(np.float32)
+        result[i] = window
+    return torch.from_numpy(result).permute(0, 3, 1, 2)
+
+
+def loss(module: nn.Module, image: Tensor) -> Losses:
+    """L1 + 2 MSE."""
+    difference = module(image) - image
+    return {"l1": difference.abs().mean(), "mse": 2 * difference.square().mean()}
+
+
+def main(
+    clips: Annotated[Path, typer.Option(help="folder that prepare wrote")] = Path("work/clips"),
+    out: Annotated[Path, typer.Option(help="folder for weights")] = Path("work/nano"),
+    preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
+    steps: Annotated[int, typer.Option(help="optimiser steps")] = 9000,
+) -> None:
+    """Train the autoencoder."""
+    every = load_clips(clips)
+    train_clips = [c for c in every if not c.held_out]
+    weights = set_weights(train_clips)
+    watched = [c for c in every if c.held_out]
+    frames = np.concatenate([c.crops[len(c.crops) // 2][None] for c in watched[:: max(1, len(watched) // 32)]])
+    held_out = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+    def check(module: nn.Module) -> dict[str, float]:
+        error = (module(held_out).float() - held_out)[:, :, MOUTH_ROWS, MOUTH_COLUMNS].square().mean((1, 2, 3))
+        return {"mouth_psnr_db": float((-10 * error.log10()).mean())}
+
+    sizes = load_preset(preset)["autoencoder"]
+    train(
+        "autoencoder",
+        Autoencoder(**sizes),
+        lambda module, generator: loss(module, windows(train_clips, weights, generator, BATCH).contiguous(memory_format=torch.channels_last)),
+        Schedule(steps=steps, rate=8e-4),
+        out,
+        check=check,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
