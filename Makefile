@@ -1,0 +1,61 @@
+# `make demo` and `make test` do their own set-up, in .venv. Another Python or torch: make PYTHON=python3.12 TORCH=torch test
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+
+# the run-time packages stay under 400 MB on disk: newer versions of these two are 50 MB larger
+SMALL := "av<19" "opencv-python-headless<4.12"
+
+.PHONY: demo test train evaluate lint wheel clean
+
+demo: $(VENV)/run.stamp
+	$(PY) -m flashlips_edge.demo
+
+test: $(VENV)/dev.stamp
+	$(PY) -m pytest
+
+train: $(VENV)/dev.stamp
+	@command -v espeak-ng >/dev/null || { echo "espeak-ng is missing: sudo apt-get install espeak-ng" >&2; exit 1; }
+	$(PY) -m flashlips_edge.training
+
+evaluate: $(VENV)/dev.stamp
+	$(PY) -m flashlips_edge.evaluation
+
+lint: $(VENV)/dev.stamp
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+wheel: $(VENV)/bin/pip
+	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/pip
+	$(PIP) --no-compile $(SMALL) --editable .
+	@touch $@
+
+# torch first: where its CPU build is at hand, nothing after it brings another
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/pip
+	$(PIP) "$(TORCH)"
+	$(PIP) --editable ".[build,dev]"
+	@touch $@
+
+define CHECK
+import sys
+if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+    sys.exit("Python 3.10 to 3.12 is needed, $(PYTHON) is %d.%d: name another, as in make PYTHON=python3.12 demo" % sys.version_info[:2])
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("Python's venv module is missing: sudo apt-get install python3-venv")
+endef
+export CHECK
+
+$(VENV)/bin/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: sudo apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c "$$CHECK"
+	$(PYTHON) -m venv $(VENV)
