@@ -1,0 +1,24 @@
+"""The autoencoder alone: how much of the mouth survives encoding and decoding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashlips_edge.evaluation.clips import Clip
+from flashlips_edge.evaluation.metrics import mouth_box, psnr
+from flashlips_edge.evaluation.pictures import decode, encode
+from flashlips_edge.networks import Networks
+
+EVERY = 4  # frames; neighbours say the same
+
+
+def measure(networks: Networks, clips: list[Clip]) -> tuple[float, list[tuple[str, list[np.ndarray]]]]:
+    """Mouth box PSNR in dB, mean over the frames of all clips; and rows for a sheet: a clip's crop beside its reconstruction."""
+    values, rows = [], []
+    for clip in clips:
+        truth = clip.crops[::EVERY]
+        result = decode(networks, encode(networks, truth))
+        values += [psnr(mouth_box(a), mouth_box(b)) for a, b in zip(result, truth)]
+        widest = int(np.argmax(clip.openings[::EVERY]))
+        rows.append((clip.path.stem, [truth[0], result[0], truth[widest], result[widest]]))
+    return float(np.mean(values)), rows

@@ -1,0 +1,61 @@
+"""The measures themselves: plain functions of arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Rows and columns of the mouth in a crop of 1.25 Haar boxes, as shares of its side (92-140 and 45-115 of 160 px).
+MOUTH_ROWS = (92 / 160, 140 / 160)
+MOUTH_COLUMNS = (45 / 160, 115 / 160)
+LEVEL_MAX = 255.0
+
+
+def mouth_box(crop: np.ndarray) -> np.ndarray:
+    """The mouth's part [48/160 S, 70/160 S, ...] of a crop [S, S, ...]; a view."""
+    side = crop.shape[0]
+    rows = slice(*(round(share * side) for share in MOUTH_ROWS))
+    columns = slice(*(round(share * side) for share in MOUTH_COLUMNS))
+    return crop[rows, columns]
+
+
+def psnr(image: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of two images with levels 0..255; inf where they are equal.
+
+    `weight` [H, W] (0..1) limits the measure to a region."""
+    square = np.square(image.astype(np.float64) - truth.astype(np.float64))
+    if weight is not None:
+        square = square.mean(-1) if square.ndim == 3 else square
+        error = float((square * weight).sum() / max(float(weight.sum()), 1e-12))
+    else:
+        error = float(square.mean())
+    return float("inf") if error == 0 else float(10 * np.log10(LEVEL_MAX**2 / error))
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's r of two tracks [T]; 0 where one of them does not move."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 1e-12 else 0.0
+
+
+def best_lag(track: np.ndarray, truth: np.ndarray, reach: int = 5) -> int:
+    """How many frames `track` comes after `truth` (negative: before) where the two agree best, within +-reach."""
+    n = min(len(track), len(truth))
+
+    def agreement(lag: int) -> float:
+        late, early = track[max(lag, 0) : n + min(lag, 0)], truth[max(-lag, 0) : n - max(lag, 0)]
+        return correlation(late, early)
+
+    return max(sorted(range(-reach, reach + 1), key=abs), key=agreement)
+
+
+def in_order(openings: np.ndarray, step: float = 0.0) -> bool:
+    """Whether each opening is more than `step` above the one before it."""
+    return bool(np.all(np.diff(openings) > step))
+
+
+def above_closed(openings: np.ndarray, recorded: np.ndarray, widest: float) -> np.ndarray:
+    """Openings as shares of a range: 0 = the closed mouth (5th percentile of the recorded track), 1 = the opening `widest`."""
+    closed = float(np.percentile(recorded, 5))
+    return (np.asarray(openings, np.float64) - closed) / max(widest - closed, 1e-6)

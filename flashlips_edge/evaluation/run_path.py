@@ -1,0 +1,48 @@
+"""The whole run path as a user starts it, `python -m flashlips_edge.run`, and what came out, read back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from flashlips_edge.evaluation.clips import Clip
+from flashlips_edge.evaluation.landmarks import LipReader
+from flashlips_edge.face.crop import cut
+from flashlips_edge.media.video_file import VideoFile
+
+LIMIT_S = 300
+
+
+def lip_sync(out: Path, bundle: str, **options: str | Path | int) -> str:
+    """Runs `--avatar`, `--audio`, `--driver`, ... to the video `out` and gives what it printed. RuntimeError where it fails."""
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-m", "flashlips_edge.run", "--bundle", bundle, "--out", str(out), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
+    return done.stdout
+
+
+def frames_with(result: Path, avatar: Clip) -> Iterator[tuple[int, np.ndarray]]:
+    """Position in the avatar's clip and RGB picture of each of the result's frames, as far as both go."""
+    position = {int(number): i for i, number in enumerate(avatar.numbers)}
+    with VideoFile(result) as video:
+        for number, frame in enumerate(video):
+            if number in position:
+                yield position[number], frame.image
+
+
+def read_openings(result: Path, avatar: Clip, reader: LipReader) -> tuple[np.ndarray, np.ndarray]:
+    """Positions int [N] in the avatar's clip and openings float64 [N] of the result, read in the avatar's own boxes."""
+    found = [(i, reader(image, avatar.boxes[i]).opening) for i, image in frames_with(result, avatar)]
+    return np.array([i for i, _ in found], int), np.array([opening for _, opening in found])
+
+
+def read_crops(result: Path, avatar: Clip, which: np.ndarray) -> list[np.ndarray]:
+    """The result's crops uint8 [S, S, 3] at these positions of the avatar's clip."""
+    wanted, size = set(which.tolist()), avatar.crops.shape[1]
+    return [cut(image, avatar.boxes[i], size).image for i, image in frames_with(result, avatar) if i in wanted]

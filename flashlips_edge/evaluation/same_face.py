@@ -1,0 +1,69 @@
+"""Lips from the same face, lips encoder to editor, in two ways; copying a frame of the same clip is the mark to beat.
+
+masked: the true frame with its mouth hidden is edited, four other frames are the references. Nothing of the true mouth
+        reaches the editor but its lips vector. Needs a bundle whose editor accepts a masked latent.
+cross:  another frame is edited towards the true one's lips. The head's motion between the two cannot be known, so pairs
+        whose heads are almost still are reported apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashlips_edge.evaluation.clips import Clip
+from flashlips_edge.evaluation.metrics import mouth_box, psnr
+from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
+from flashlips_edge.networks import N_REFERENCES, Networks
+
+PAIRS_PER_GRID_CLIP = 20
+CLIP_FRAMES = 75  # a GRID clip; longer ones give more pairs
+APART = 5  # frames between the true frame and any other that the editor sees
+MASK_LEVEL = 127.5  # of 255
+STILL_DB = 33.0  # upper-face PSNR of a pair from which the heads count as still
+
+
+def measure(networks: Networks, clips: list[Clip], seed: int = 0):
+    """Metrics without the set's name (dB, means over all pairs), and rows for a sheet."""
+    draw = np.random.default_rng(seed)
+    values: dict[str, list[float]] = {}
+    rows = []
+    for clip in clips:
+        truth, other, results = _clip(networks, clip, draw)
+        copies = clip.crops[other]
+        still = [psnr(upper_face(a), upper_face(b)) >= STILL_DB for a, b in zip(copies, clip.crops[truth])]
+        for name, pictures in (("copy", copies), *results.items()):
+            dbs = [psnr(mouth_box(a), mouth_box(b)) for a, b in zip(pictures, clip.crops[truth])]
+            values.setdefault(f"{name}_db", []).extend(dbs)
+            values.setdefault(f"{name}_still_db", []).extend(db for db, keep in zip(dbs, still) if keep)
+        widest = np.argsort(clip.openings[truth])[[0, -1]]
+        columns = [p[i] for i in widest for p in (copies, clip.crops[truth], *results.values())]
+        rows.append((clip.path.stem, columns))
+    captions = ["other", "true", *results] * 2
+    pairs = {"pairs": float(len(values["copy_db"])), "still_pairs": float(len(values["copy_still_db"]))}
+    return {name: float(np.mean(dbs)) for name, dbs in values.items() if dbs} | pairs, rows, captions
+
+
+def upper_face(crop: np.ndarray) -> np.ndarray:
+    """Brow to nose of a crop [S, S, ...], which speech does not move; a view."""
+    side = crop.shape[0]
+    return crop[side // 4 : side // 2, side // 4 : -(side // 4)]
+
+
+def _clip(networks: Networks, clip: Clip, draw: np.random.Generator):
+    """Positions of the true frames [P] and of the others [P], and per protocol the results uint8 [P, S, S, 3]."""
+    count = len(clip.crops)
+    n_pairs = max(2, round(PAIRS_PER_GRID_CLIP * min(count / CLIP_FRAMES, 3)))
+    truth = np.sort(draw.choice(count, min(n_pairs, count), replace=False))
+    far = [np.flatnonzero(np.abs(np.arange(count) - i) >= APART) for i in truth]
+    picks = np.stack([draw.choice(choices, N_REFERENCES, replace=False) for choices in far])  # [P, 4]
+    other = picks[:, 0]
+    latents = encode(networks, clip.crops)
+    references = reference_latents(latents, picks)
+    lips = lips_of(networks, clip.crops[truth])
+    results = {"cross": edit(networks, latents[other], references, lips)}
+    if networks.bundle.manifest.get("editor_accepts_masked"):
+        top, bottom, left, right = networks.bundle.manifest["mask"]
+        hidden = clip.crops[truth].astype(np.float32)
+        hidden[:, top:bottom, left:right] = MASK_LEVEL
+        results["masked"] = edit(networks, encode(networks, hidden), references, lips)
+    return truth, other, results

@@ -1,0 +1,90 @@
+"""A clip driven by its own face through the run path: what the whole path loses, and what it does around the mouth."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from flashlips_edge.evaluation.clips import Clip
+from flashlips_edge.evaluation.metrics import mouth_box, psnr
+from flashlips_edge.evaluation.run_path import lip_sync, read_crops
+from flashlips_edge.face.crop import CROP_SCALE, Crop, paste
+from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.media.video_writer import VideoWriter
+
+SEAM = (0.02, 0.5)  # weights of the paste between which its border lies
+
+
+def measure(clips: list[Clip], bundle: str, work: Path) -> dict[str, float]:
+    """Means over the clips.
+
+    mouth_db    PSNR of the mouth box against the source
+    outside_db  PSNR outside the crop's square, and codec_db, the same of the source merely encoded again
+    seam        gradient along the paste's border as a share of the source's there
+    flicker     frame-to-frame difference where the paste may change, as a share of the source's"""
+    found: dict[str, list[float]] = {}
+    for clip in clips:
+        stem = f"self.{clip.path.parent.name}.{clip.path.stem}"
+        result, plain = work / f"{stem}.mp4", work / f"{stem}.codec.mp4"
+        lip_sync(result, bundle, avatar=clip.path, driver=clip.path)
+        encode_again(clip.path, plain)
+        crops = np.stack(read_crops(result, clip, np.arange(len(clip.crops))))
+        source = clip.crops[: len(crops)]
+        weight = paste_weight(clip.crops.shape[1])
+        border = (weight > SEAM[0]) & (weight < SEAM[1])
+        values = {
+            "mouth_db": np.mean([psnr(mouth_box(a), mouth_box(b)) for a, b in zip(crops, source)]),
+            "outside_db": outside_db(result, clip),
+            "codec_db": outside_db(plain, clip),
+            "seam": _gradient(crops)[:, border].mean() / _gradient(source)[:, border].mean(),
+            "flicker": _change(crops)[:, weight > 0].mean() / _change(source)[:, weight > 0].mean(),
+        }
+        for name, value in values.items():
+            found.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def paste_weight(size: int) -> np.ndarray:
+    """How much of an edited crop reaches the frame, [S, S] in 0..1: white pasted on black."""
+    black = np.zeros((size, size, 3), np.uint8)
+    return paste(black, Crop(black, np.eye(2, 3, dtype=np.float32)), np.full((size, size, 3), 255.0))[..., 0] / 255
+
+
+def outside_db(result: Path, clip: Clip) -> float:
+    """PSNR of a video against the clip, all but the square of the crop, mean over every fifth frame."""
+    values = []
+    position = {int(number): i for i, number in enumerate(clip.numbers)}
+    with VideoFile(result) as changed, VideoFile(clip.path) as source:
+        for number, (a, b) in enumerate(zip(changed, source)):
+            if number % 5 == 0 and number in position:
+                values.append(psnr(a.image, b.image, _outside(b.image.shape, clip.boxes[position[number]])))
+    return float(np.mean(values))
+
+
+def encode_again(source: Path, out: Path) -> None:
+    """The source's frames through the project's writer and nothing else."""
+    with VideoFile(source) as video:
+        with VideoWriter(out, video.width, video.height, Fraction(video.frame_rate)) as writer:
+            for frame in video:
+                writer.write(frame.image, frame.pts_ns)
+
+
+def _outside(shape: tuple[int, ...], box) -> np.ndarray:
+    x, y = box.centre
+    half = CROP_SCALE * box.width / 2 + 2
+    weight = np.ones(shape[:2])
+    weight[max(0, int(y - half)) : int(y + half) + 1, max(0, int(x - half)) : int(x + half) + 1] = 0
+    return weight
+
+
+def _gradient(crops: np.ndarray) -> np.ndarray:
+    """Gradient's size [T, S, S] of crops' mean level."""
+    down, right = np.gradient(crops.mean(-1), axis=(1, 2))
+    return np.hypot(down, right)
+
+
+def _change(crops: np.ndarray) -> np.ndarray:
+    """Absolute frame-to-frame difference [T-1, S, S]."""
+    return np.abs(np.diff(crops.astype(np.float32), axis=0)).mean(-1)

@@ -1,0 +1,159 @@
+"""The evaluation: its measures against figures worked out by hand, its landmarks on real faces, its command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from flashlips_edge.evaluation import flops, metrics, sheets
+from flashlips_edge.evaluation.landmarks import LipReader
+
+ALIGN_UNITS_PER_S = 25_000  # GRID's word alignments
+
+
+@pytest.fixture(scope="module")
+def reader() -> LipReader:
+    repo = Path(__file__).resolve().parent.parent
+    folder = Path(os.environ.get("FLASHLIPS_MODELS") or repo.parent / "shared" / "models")
+    if not folder.is_dir():
+        pytest.skip("no landmark network: set FLASHLIPS_MODELS to the folder that holds it")
+    return LipReader(folder)
+
+
+def test_psnr_of_a_constant_error():
+    truth = np.full((8, 8, 3), 100, np.uint8)
+    assert metrics.psnr(truth + 10, truth) == pytest.approx(28.1308, abs=1e-3)  # 20 log10(255 / 10)
+    assert metrics.psnr(truth, truth) == float("inf")
+
+
+def test_psnr_within_a_weight_sees_only_that_region():
+    truth = np.full((4, 4, 3), 100, np.uint8)
+    image = truth.copy()
+    image[0] = 110
+    top = np.zeros((4, 4))
+    top[0] = 1
+    assert metrics.psnr(image, truth, top) == pytest.approx(28.1308, abs=1e-3)
+    assert metrics.psnr(image, truth, 1 - top) == float("inf")
+
+
+def test_the_mouth_box_is_the_one_of_the_data_notes():
+    crop = np.arange(160 * 160).reshape(160, 160)
+    box = metrics.mouth_box(crop)
+    assert box.shape == (48, 70)
+    assert box[0, 0] == 92 * 160 + 45
+    assert metrics.mouth_box(np.zeros((192, 192, 3))).shape[:2] == (58, 84)
+
+
+def test_correlation():
+    track = np.array([1.0, 2.0, 4.0, 3.0])
+    assert metrics.correlation(track, 5 - 2 * track) == pytest.approx(-1)
+    assert metrics.correlation([0, 1, 0, 1], [0, 0, 1, 1]) == pytest.approx(0)
+    assert metrics.correlation(track, np.ones(4)) == 0
+
+
+@pytest.mark.parametrize("lag", [-3, 0, 2])
+def test_the_lag_of_a_shifted_track_is_found(lag):
+    sound = np.random.default_rng(0).normal(size=80)
+    assert metrics.best_lag(sound[10 - lag : 70 - lag], sound[10:70]) == lag
+
+
+def test_opening_above_closed():
+    recorded = np.concatenate([np.full(50, 0.12), np.full(50, 0.22)])
+    assert metrics.above_closed([0.12, 0.17, 0.22], recorded, 0.22) == pytest.approx([0, 0.5, 1])
+
+
+def test_order_needs_every_step():
+    assert metrics.in_order(np.array([0.12, 0.14, 0.2]))
+    assert not metrics.in_order(np.array([0.12, 0.11, 0.2]))
+
+
+def graph(path: Path, nodes: list, inputs: dict, outputs: list[str], weights: dict) -> Path:
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "hand-made",
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+            [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    onnx.save(model, path)
+    return path
+
+
+def test_flops_of_a_convolution_a_product_and_a_layer(tmp_path):
+    path = graph(
+        tmp_path / "tiny.onnx",
+        [
+            helper.make_node("Conv", ["x", "kernel"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1], group=2),
+            helper.make_node("ConvTranspose", ["a", "up"], ["b"], strides=[2, 2]),
+            helper.make_node("Flatten", ["b"], ["c"]),
+            helper.make_node("Gemm", ["c", "layer"], ["d"], transB=1),
+            helper.make_node("MatMul", ["d", "last"], ["y"]),
+        ],
+        {"x": ["batch", 4, 8, 8]},
+        ["y"],
+        {
+            "kernel": np.zeros((6, 2, 3, 3)),
+            "up": np.zeros((6, 5, 2, 2)),
+            "layer": np.zeros((7, 5 * 8 * 8)),
+            "last": np.zeros((7, 3)),
+        },
+    )
+    conv = 2 * 6 * 4 * 4 * (2 * 3 * 3)
+    transposed = 2 * 6 * 4 * 4 * (5 * 2 * 2)
+    layers = 2 * (5 * 8 * 8) * 7 + 2 * 7 * 3
+    one = flops.count(path, {"x": np.zeros((1, 4, 8, 8), np.float32)})
+    assert one == conv + transposed + layers
+    assert flops.count(path, {"x": np.zeros((3, 4, 8, 8), np.float32)}) == 3 * one
+
+
+def test_flops_of_an_uncounted_operation_are_refused_by_name(tmp_path):
+    node = helper.make_node("Einsum", ["x", "x"], ["y"], equation="bi,bj->bij")
+    with pytest.raises(ValueError, match="Einsum"):
+        flops.count(graph(tmp_path / "e.onnx", [node], {"x": [1, 2]}, ["y"], {}), {"x": np.zeros((1, 2), np.float32)})
+
+
+def test_a_sheet_shows_its_pictures_in_rows(tmp_path):
+    red, blue = (np.full((40, 40, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
+    page = sheets.sheet([("first", [red, red]), ("second", [blue])], tile_px=40)
+    assert page.shape == (80, sheets.LABEL_WIDTH_PX + 80, 3)
+    assert tuple(page[20, -20]) == (255, 0, 0)
+    assert tuple(page[60, -60]) == (0, 0, 255)
+    sheets.save(tmp_path / "new" / "page.png", page)
+    assert (tmp_path / "new" / "page.png").stat().st_size > 0
+
+
+def test_recorded_lips_read_closed_in_silence_and_open_in_speech(reader, data_path: Callable[[str], Path]):
+    from flashlips_edge.evaluation.clips import Clip
+
+    path = data_path("test/grid_s1/bbaf4p.mpg")
+    clip = Clip.open(path, 160, reader)
+    openings = clip.openings
+    words = [line.split() for line in path.with_suffix(".align").read_text().splitlines()]
+    spans = {word: (int(start) / ALIGN_UNITS_PER_S, int(end) / ALIGN_UNITS_PER_S) for start, end, word in words}
+    times_s = clip.pts_ns * 1e-9
+    still = openings[times_s < 0.5]
+    assert 0.10 < np.median(still) < 0.155
+    four = (times_s >= spans["four"][0]) & (times_s < spans["four"][1])
+    assert openings[four].max() > np.median(still) + 0.02
+
+
+def test_missing_data_is_one_sentence(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "flashlips_edge.evaluation", "--data", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    assert "--data" in run.stderr and "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
