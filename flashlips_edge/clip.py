@@ -1,0 +1,51 @@
+"""A recorded face's pictures, from a video or from a folder of pictures or videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from flashlips_edge.errors import UserError
+from flashlips_edge.media.frames import Frame
+from flashlips_edge.media.video_file import VideoFile
+
+SUFFIXES = "png jpg jpeg bmp webp mp4 mov mkv webm avi mpg mpeg m4v flv".split()  # looked for in a folder
+
+
+class Clip:
+    """Frames in display order: of a video, or of all files of a folder by name, a picture being one frame.
+
+    width, height, frame_rate and pixel_aspect are the first file's. UserError when another differs in size, or when nothing is
+    there. `argument` is what the error calls the path.
+    """
+
+    def __init__(self, path: str | Path, argument: str):
+        self.path, self._argument = Path(path), argument
+        self._files = [self.path]
+        if self.path.is_dir():
+            self._files = sorted(file for file in self.path.iterdir() if file.suffix.lower()[1:] in SUFFIXES)
+            if not self._files:
+                raise UserError(f"{argument} {path}: the folder holds no picture and no video; its files may be {', '.join(SUFFIXES)}")
+        with VideoFile(self._files[0], argument) as video:
+            self.width, self.height = video.width, video.height
+            self.frame_rate, self.pixel_aspect = video.frame_rate, video.pixel_aspect
+
+    def read(self, start: int = 0) -> Iterator[Frame]:
+        """The frames from number `start` on."""
+        return islice(self._read(), start, None)
+
+    def _read(self) -> Iterator[Frame]:
+        offset_ns = 0
+        for file in self._files:
+            with VideoFile(file, self._argument) as video:
+                if (video.width, video.height) != (self.width, self.height):
+                    raise UserError(
+                        f"{self._argument} {file}: {video.width} x {video.height} pixels, but {self._files[0].name} has "
+                        f"{self.width} x {self.height}; all files of a folder must have one size"
+                    )
+                end_ns = offset_ns
+                for frame in video:
+                    end_ns = offset_ns + frame.pts_ns + round(1_000_000_000 / self.frame_rate)
+                    yield frame.at(offset_ns + frame.pts_ns)
+            offset_ns = end_ns

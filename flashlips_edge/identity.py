@@ -1,0 +1,79 @@
+"""What the editor and the lips networks need to know of one face: reference latents, their lips, the closed mouth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashlips_edge.networks import N_REFERENCES, Networks
+
+CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the closed mouth
+GATHER_EVERY_NS = 200_000_000
+GATHER_LIMIT = 64  # crops of a live face, about 13 s
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One face, from some crops of it.
+
+    reference_latents float32 [4C, h, w] and reference_lips float32 [4, 12]: four crops whose lips differ most, from the most
+    closed to the most open; fewer crops than four repeat. closed_lips float32 [12]: the lips vector of the closed mouth.
+    """
+
+    reference_latents: np.ndarray
+    reference_lips: np.ndarray
+    closed_lips: np.ndarray
+
+    @staticmethod
+    def of(networks: Networks, crops: list[np.ndarray]) -> "Identity":
+        """The identity in crops, uint8 [S, S, 3] each, at least one."""
+        lips = np.concatenate([networks.lips(crop[None]) for crop in crops])  # [N, 12]
+        return Identity._from_lips(networks, crops, lips)
+
+    @staticmethod
+    def _from_lips(networks: Networks, crops: list[np.ndarray], lips: np.ndarray) -> "Identity":
+        opening = lips @ networks.bundle.lips_opening  # [N]
+        chosen = choose_references(lips, opening)
+        latents = networks.encode(np.stack([crops[i] for i in chosen]))  # [4, C, h, w]
+        most_closed = np.argsort(opening)[: max(1, round(CLOSED_SHARE * len(lips)))]
+        return Identity(latents.reshape(-1, *latents.shape[2:]), lips[chosen], lips[most_closed].mean(0))
+
+
+def choose_references(lips: np.ndarray, opening: np.ndarray) -> list[int]:
+    """Four indices into lips [N, 12] that cover them: the most closed, then each time the one farthest from all chosen.
+
+    Sorted by opening [N]. With fewer than four vectors the last chosen is repeated.
+    """
+    chosen = [int(np.argmin(opening))]
+    distance = np.linalg.norm(lips - lips[chosen[0]], axis=1)
+    while len(chosen) < N_REFERENCES:
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, np.linalg.norm(lips - lips[chosen[-1]], axis=1))
+    return sorted(chosen, key=lambda index: float(opening[index]))
+
+
+class LiveIdentity:
+    """The identity of a live face: a crop every 200 ms, 64 at most; chosen anew whenever their number is a power of two.
+
+    So the references are there with the first face, change seven times in 13 s, and stay from then on.
+    """
+
+    def __init__(self, networks: Networks):
+        self._networks = networks
+        self._crops: list[np.ndarray] = []
+        self._lips: list[np.ndarray] = []
+        self._next_ns = 0
+        self.identity: Identity | None = None
+
+    def see(self, crop: np.ndarray, pts_ns: int) -> Identity:
+        """Take note of a crop uint8 [S, S, 3] of the face; gives the identity as known now."""
+        if self.identity is None or (len(self._crops) < GATHER_LIMIT and pts_ns >= self._next_ns):
+            self._next_ns = pts_ns + GATHER_EVERY_NS
+            self._crops.append(crop)
+            self._lips.append(self._networks.lips(crop[None])[0])
+            count = len(self._crops)
+            if count & (count - 1) == 0:
+                self.identity = Identity._from_lips(self._networks, self._crops, np.stack(self._lips))
+        assert self.identity is not None
+        return self.identity

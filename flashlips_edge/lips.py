@@ -1,0 +1,126 @@
+"""Lips vectors over time: a track of them indexed by pts, and the track that speech gives."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+
+import numpy as np
+
+from flashlips_edge.networks import Networks
+from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, log_mel, steps_of
+from flashlips_edge.speech.silence import silence_weight
+
+STEP_NS = 1_000_000_000 // STEP_RATE_HZ
+CONTEXT_STEPS = 25  # speech heard on either side of a window, so that its edges sound like its middle
+HISTORY_STEPS = 10 * STEP_RATE_HZ  # what silence is judged by on a live source
+
+
+class LipsTrack:
+    """Lips vectors in order of their pts, read at any pts. Written by one thread, read by another.
+
+    `limit` bounds what is kept: the oldest vectors go first. None keeps all (12 floats for a step).
+    """
+
+    def __init__(self, limit: int | None = None):
+        self._limit = limit
+        self._pts_ns: list[int] = []
+        self._lips: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def append(self, pts_ns: int, lips: np.ndarray) -> None:
+        """Add a vector [12]; its pts must be later than all before it, else it is dropped."""
+        with self._lock:
+            if self._pts_ns and pts_ns <= self._pts_ns[-1]:
+                return
+            self._pts_ns.append(int(pts_ns))
+            self._lips.append(np.asarray(lips, np.float32))
+            if self._limit is not None and len(self._pts_ns) > 2 * self._limit:
+                del self._pts_ns[: -self._limit], self._lips[: -self._limit]
+
+    def at(self, pts_ns: int) -> np.ndarray | None:
+        """The vector [12] at a time, linear between its neighbours; the first before the track, the last after it; None if empty."""
+        with self._lock:
+            after = bisect_right(self._pts_ns, pts_ns)
+            if not self._pts_ns:
+                return None
+            if after == 0:
+                return self._lips[0]
+            if after == len(self._pts_ns):
+                return self._lips[-1]
+            start, end = self._pts_ns[after - 1], self._pts_ns[after]
+            share = np.float32((pts_ns - start) / (end - start))
+            return self._lips[after - 1] * (1 - share) + self._lips[after] * share
+
+    @property
+    def end_ns(self) -> int:
+        """The pts of the last vector, or -1."""
+        with self._lock:
+            return self._pts_ns[-1] if self._pts_ns else -1
+
+
+class SpeechToLips:
+    """Speech in pieces of any length to lips vectors, 25 a second: log-mel, speech_encoder, audio_to_lips, silence.
+
+    audio_to_lips gives a window of 50 steps from the 10 before it. Of every window the last `new_steps` are new: 50 for
+    recorded speech (each step is made once), few for live speech (each step leaves soon after it was said).
+    By the weight of silence the lips go to `closed_lips`.
+    """
+
+    def __init__(
+        self, networks: Networks, reference_lips: np.ndarray, closed_lips: np.ndarray, new_steps: int | None = None
+    ):
+        self._networks = networks
+        self.speak_as(reference_lips, closed_lips)
+        self._new_steps = new_steps or networks.window
+        self._overlap = networks.window - self._new_steps
+        self._heard = np.zeros(0, np.float32)  # speech kept; its first sample is the start of step _heard_step
+        self._heard_step = 0
+        self._done = 0  # steps given
+        self._previous = np.repeat(self._closed_lips[None], networks.previous + self._overlap, axis=0)
+
+    def speak_as(self, reference_lips: np.ndarray, closed_lips: np.ndarray) -> None:
+        """From the next window on, for this face: its reference lips [4, 12] and closed mouth [12]."""
+        self._reference_lips = np.asarray(reference_lips, np.float32)
+        self._closed_lips = np.asarray(closed_lips, np.float32)
+
+    def push(self, waveform: np.ndarray) -> np.ndarray:
+        """The lips [n, 12] that this piece, float32 [N] at 16 kHz, makes possible; n may be 0."""
+        self._heard = np.concatenate([self._heard, np.asarray(waveform, np.float32)])
+        whole_steps = self._heard_step + len(self._heard) // SAMPLES_PER_STEP
+        lips = self._up_to(self._done + (whole_steps - self._done) // self._new_steps * self._new_steps)
+        keep_from = max(self._heard_step, self._done - HISTORY_STEPS)
+        self._heard = self._heard[(keep_from - self._heard_step) * SAMPLES_PER_STEP :]
+        self._heard_step = keep_from
+        return lips
+
+    def finish(self) -> np.ndarray:
+        """The lips [n, 12] of what is left, which need not fill a window; the last step may be a part of 40 ms."""
+        return self._up_to(self._heard_step + steps_of(len(self._heard)))
+
+    def _up_to(self, end: int) -> np.ndarray:
+        """The lips of steps _done to `end`."""
+        if end <= self._done:
+            return np.zeros((0, len(self._closed_lips)), np.float32)
+        silence = silence_weight(self._heard)
+        parts = []
+        while self._done < end:
+            window = self._window(self._done - self._overlap)[self._overlap :]  # [new_steps, 12]
+            window = window[: end - self._done]
+            # The network goes on from its own lips, not from the ones that silence has closed.
+            self._previous = np.concatenate([self._previous, window])[-len(self._previous) :]
+            first = self._done - self._heard_step
+            weight = silence[first : first + len(window), None].astype(np.float32)
+            parts.append(window * (1 - weight) + self._closed_lips * weight)
+            self._done += len(window)
+        return np.concatenate(parts)
+
+    def _window(self, start: int) -> np.ndarray:
+        """The lips [window, 12] from step `start`, which may lie before the speech: that is silence."""
+        first, last = start - CONTEXT_STEPS, start + self._networks.window + CONTEXT_STEPS
+        begin, end = (first - self._heard_step) * SAMPLES_PER_STEP, (last - self._heard_step) * SAMPLES_PER_STEP
+        piece = self._heard[max(begin, 0) : max(end, 0)]
+        piece = np.pad(piece, (max(-begin, 0), max(end - max(begin, 0) - len(piece), 0)))
+        speech = self._networks.speech(log_mel(piece))[CONTEXT_STEPS : CONTEXT_STEPS + self._networks.window]
+        previous = self._previous[: self._networks.previous]  # the steps just before the window
+        return self._networks.audio_to_lips(speech, self._reference_lips, previous)

@@ -1,0 +1,83 @@
+"""The graphs of a bundle as functions on batches: pictures and lips vectors in, pictures and lips vectors out."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from flashlips_edge.bundle import Bundle
+from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
+
+LIPS_SIZE = 12  # length of a lips vector
+N_REFERENCES = 4
+
+
+class Networks:
+    """The six graphs, each loaded when it is first used. S is the crop's size, C, h, w the latent's.
+
+    Not for use by several threads at once, except that the speech graphs and the picture graphs share nothing.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 2):
+        self.bundle = bundle
+        self.crop_size = bundle.crop_size
+        self._threads = threads
+        self._engines: dict[str, OnnxRuntimeEngine] = {}
+        sizes = bundle.manifest["audio_to_lips"]
+        self.window = int(sizes["window"])  # steps of one audio_to_lips run
+        self.previous = int(sizes["previous"])  # steps it takes from before the window
+        self.emotion_size = int(sizes["emotion"])
+
+    def engine(self, graph_name: str) -> OnnxRuntimeEngine:
+        """The loaded graph of that name."""
+        if graph_name not in self._engines:
+            self._engines[graph_name] = OnnxRuntimeEngine(self.bundle.graph_path(graph_name), self._threads)
+        return self._engines[graph_name]
+
+    def load(self, *graph_names: str) -> None:
+        """Load these graphs now, so that the first frame does not wait for them."""
+        for graph_name in graph_names:
+            self.engine(graph_name)
+
+    def encode(self, crops: np.ndarray) -> np.ndarray:
+        """Latents float32 [B, C, h, w] of crops uint8 [B, S, S, 3]."""
+        return self._run("latent_encoder", image=_to_network(crops))["latent"]
+
+    def edit(self, latents: np.ndarray, reference_latents: np.ndarray, lips: np.ndarray) -> np.ndarray:
+        """Pictures float32 [B, S, S, 3], 0 to 255, of latents [B, C, h, w] speaking lips [B, 12]; reference_latents [4C, h, w] are shared."""
+        references = np.repeat(reference_latents[None], len(latents), axis=0)  # [B, 4C, h, w]
+        edited = self._run("editor", latent=latents, reference_latents=references, lips=lips)["edited_latent"]
+        images = self._run("latent_decoder", edited_latent=edited)["image"]  # [B, 3, S, S]
+        return np.ascontiguousarray((np.clip(images, 0.0, 1.0) * 255.0).transpose(0, 2, 3, 1))
+
+    def lips(self, crops: np.ndarray) -> np.ndarray:
+        """Lips vectors float32 [B, 12] of crops uint8 [B, S, S, 3]."""
+        side = self.engine("lips_encoder").input_shapes["face"][-1]
+        faces = np.stack([cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in crops])
+        return self._run("lips_encoder", face=_to_network(faces))["lips"]
+
+    def speech(self, mel: np.ndarray) -> np.ndarray:
+        """Speech float32 [T, D] of a log-mel [4T, n_mels]: one row for every 40 ms."""
+        return self._run("speech_encoder", audio=mel[None].astype(np.float32))["speech"][0]
+
+    def audio_to_lips(self, speech: np.ndarray, reference_lips: np.ndarray, previous_lips: np.ndarray) -> np.ndarray:
+        """The most likely lips [window, 12] for speech [window, D]: zero noise, neutral emotion.
+
+        reference_lips [4, 12] are of the face that will speak, previous_lips [previous, 12] are the ones just before the window.
+        """
+        return self._run(
+            "audio_to_lips",
+            noise=np.zeros((1, self.window, LIPS_SIZE), np.float32),
+            speech=speech[None],
+            emotion=np.zeros((1, self.emotion_size), np.float32),
+            reference_lips=reference_lips[None],
+            previous_lips=previous_lips[None],
+        )["lips"][0]
+
+    def _run(self, graph_name: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        return self.engine(graph_name).run(inputs)
+
+
+def _to_network(images: np.ndarray) -> np.ndarray:
+    """float32 [B, 3, S, S] in [0, 1] of uint8 [B, S, S, 3]."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255.0)

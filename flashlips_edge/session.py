@@ -1,0 +1,237 @@
+"""The embedding API: open a bundle, push speech or another face, pull frames that speak it.
+
+    session = Session.open("nano")
+    session.use_avatar("face.mp4")
+    session.push_audio(waveform)                      # float32, mono, 16 kHz; in pieces if you like
+    session.finish()
+    for frame in session.frames(): ...                # or, one at a time, session.pull_frame()
+
+or, frame by frame, on a live face:
+
+    session.push_audio(piece, pts_ns)                 # one thread may push ...
+    frame = session.lip_sync(frame)                   # ... while another edits
+
+Times are nanoseconds on one clock of your choice; an avatar's first frame and speech pushed without a pts are at 0.
+A session owns its networks, trackers and threads; `close` ends them. One thread pushes, one pulls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from flashlips_edge.avatar import Avatar
+from flashlips_edge.bundle import Bundle
+from flashlips_edge.face.detect import Detector, HaarDetector, YuNetDetector
+from flashlips_edge.face.track import FaceTracker
+from flashlips_edge.identity import Identity, LiveIdentity
+from flashlips_edge.lips import STEP_NS, LipsTrack, SpeechToLips
+from flashlips_edge.media.frames import Frame
+from flashlips_edge.networks import N_REFERENCES, Networks
+from flashlips_edge.read_ahead import read_ahead
+from flashlips_edge.speech.features import SAMPLE_RATE_HZ
+from flashlips_edge.stage_times import StageTimes
+from flashlips_edge.target import Target
+
+BATCH = 4  # frames that go through the networks together on files
+LIVE_STEPS = 5  # lips steps made at a time on live speech: 200 ms
+LIVE_TRACK_STEPS = 1500  # one minute
+PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder")
+
+
+class Session:
+    """One face that is made to speak. `times` holds the seconds of each stage, `lips` the lips vectors by pts."""
+
+    def __init__(self, bundle: Bundle, threads: int = 2, detector: str | Path | None = None, live: bool = False):
+        self.networks = Networks(bundle, threads)
+        self.networks.load(*PICTURE_GRAPHS)
+        self.times = StageTimes()
+        self.lips = LipsTrack(LIVE_TRACK_STEPS if live else None)
+        self.end_ns: int | None = None  # where the speech ends, once `finish` has been called
+        self.avatar: Avatar | None = None
+        self._detector_path = detector
+        self._live = live
+        self._tracker = FaceTracker(self._new_detector())
+        self._driver_tracker: FaceTracker | None = None
+        self._live_identity = LiveIdentity(self.networks)
+        self._speech: SpeechToLips | None = None
+        self._speech_start_ns = 0
+        self._speech_steps = 0
+        self._speech_samples = 0
+        self._targets: Iterator[Target] | None = None
+        self._next: Target | None = None
+
+    @staticmethod
+    def open(
+        bundle: str | Path = "nano", threads: int = 2, detector: str | Path | None = None, live: bool = False
+    ) -> "Session":
+        """A session on a bundle's name or folder. `detector` is a YuNet file, else the Haar cascade finds the face.
+
+        `live` makes lips from speech in steps of 200 ms, soon after it is pushed, instead of in windows of two seconds.
+        """
+        return Session(Bundle.open(bundle), threads, detector, live)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads and close the avatar."""
+        if self.avatar is not None:
+            self.avatar.close()
+
+    def use_avatar(self, path: str | Path) -> Avatar:
+        """The recorded face to speak, a video or a folder: before any speech is pushed. Gives what was made of it."""
+        with self.times.stage("prepare"):
+            self.avatar = Avatar(path, self.networks, self._new_detector(), self.times)
+        self._targets = self.avatar.targets()
+        return self.avatar
+
+    def push_audio(self, waveform: np.ndarray, pts_ns: int = 0) -> None:
+        """More speech: float32 [N] mono at 16 kHz. `pts_ns` is the time of the very first sample; later ones follow it."""
+        if self._speech is None:
+            self._speech_start_ns = pts_ns
+            self._speech = SpeechToLips(
+                self.networks, *self._lips_of_face(), new_steps=LIVE_STEPS if self._live else None
+            )
+        self._speech.speak_as(*self._lips_of_face())
+        self._speech_samples += len(waveform)
+        with self.times.stage("speech"):
+            self._append(self._speech.push(waveform))
+
+    def push_face(self, frame: Frame) -> None:
+        """One more frame of the face that drives; without a face in it the lips stay as they were."""
+        if self._driver_tracker is None:
+            self._driver_tracker = FaceTracker(self._new_detector())
+        with self.times.stage("driver"):
+            box = self._driver_tracker.update(frame.luma, frame.pts_ns)
+            crop = Target.of(frame, box, self.networks.crop_size).crop
+            if crop is not None:
+                self.lips.append(frame.pts_ns, self.networks.lips(crop.image[None])[0])
+
+    def finish(self, end_ns: int | None = None) -> None:
+        """No more is pushed. The frames end with the speech, or at `end_ns`."""
+        if self._speech is not None:
+            with self.times.stage("speech"):
+                self._append(self._speech.finish())
+            spoken_ns = self._speech_samples * 1_000_000_000 // SAMPLE_RATE_HZ
+            self.end_ns = self._speech_start_ns + spoken_ns
+        if end_ns is not None:
+            self.end_ns = end_ns
+        if self.end_ns is None:
+            self.end_ns = self.lips.end_ns + 1
+
+    def pull_frame(self) -> Frame | None:
+        """The avatar's next frame, speaking; None while its lips are not known yet, and after the end (`ended`)."""
+        target = self._peek()
+        if self.ended or (self.end_ns is None and target.frame.pts_ns > self.lips.end_ns):
+            return None
+        self._next = None
+        return self.paint(target, self.edit([target])[0])
+
+    @property
+    def ended(self) -> bool:
+        """Whether the avatar has given its last frame of this speech."""
+        return self.end_ns is not None and self._peek().frame.pts_ns >= self.end_ns
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames up to the end, after `finish`: the same as pull_frame's, but with every stage in its own thread."""
+        ahead = read_ahead(self._until_end(), 2 * BATCH)
+        edited = read_ahead(self._edit_in_batches(ahead), BATCH)
+        try:
+            for target, image in edited:
+                yield self.paint(target, image)
+        finally:
+            edited.close()
+
+    def lip_sync(self, frame: Frame) -> Frame:
+        """A live frame with the lips of its pts; the frame itself where there is no face or nothing has been pushed."""
+        with self.times.stage("face"):
+            box = self._tracker.update(frame.luma, frame.pts_ns)
+            target = Target.of(frame, box, self.networks.crop_size)
+        if target.crop is None:
+            self._live_identity = LiveIdentity(self.networks)  # who comes next may be somebody else
+        return self.paint(target, self.edit([target])[0])
+
+    def edit(self, targets: list[Target]) -> list[np.ndarray | None]:
+        """The edited crops, float32 [S, S, 3] in 0 to 255, of targets; None where there is no face, or no lips yet."""
+        edited: list[np.ndarray | None] = [None] * len(targets)
+        lips = [self.lips.at(target.frame.pts_ns) for target in targets]
+        faces = [i for i, target in enumerate(targets) if target.crop is not None and lips[i] is not None]
+        if not faces:
+            return edited
+        with self.times.stage("networks"):
+            identity = self._identity_for(targets[faces[0]])
+            latents = self._latents([targets[i] for i in faces])
+            images = self.networks.edit(latents, identity.reference_latents, np.stack([lips[i] for i in faces]))
+        for i, image in zip(faces, images):
+            edited[i] = image
+        return edited
+
+    def paint(self, target: Target, edited: np.ndarray | None) -> Frame:
+        """The target's frame with its edited crop pasted back; the frame itself for None."""
+        if edited is None:
+            return target.frame
+        with self.times.stage("paste"):
+            return target.paint(edited)
+
+    def _append(self, lips: np.ndarray) -> None:
+        for vector in lips:
+            self.lips.append(self._speech_start_ns + self._speech_steps * STEP_NS, vector)
+            self._speech_steps += 1
+
+    def _lips_of_face(self) -> tuple[np.ndarray, np.ndarray]:
+        """Reference lips [4, 12] and closed mouth [12] of the face, or the bundle's while no face is known."""
+        identity = self.avatar.identity if self.avatar is not None else self._live_identity.identity
+        if identity is not None:
+            return identity.reference_lips, identity.closed_lips
+        closed = np.asarray(self.networks.bundle.lips_closed, np.float32)
+        return np.repeat(closed[None], N_REFERENCES, axis=0), closed
+
+    def _identity_for(self, target: Target) -> Identity:
+        if self.avatar is not None and self.avatar.identity is not None:
+            return self.avatar.identity
+        assert target.crop is not None
+        return self._live_identity.see(target.crop.image, target.frame.pts_ns)
+
+    def _latents(self, targets: list[Target]) -> np.ndarray:
+        """Latents [B, C, h, w]; an avatar's are computed once."""
+        known = self.avatar.latents if self.avatar is not None else {}
+        new = [t for t in targets if t.index is None or t.index not in known]
+        fresh = iter(self.networks.encode(np.stack([t.crop.image for t in new]))) if new else iter(())
+        latents = []
+        for target in targets:
+            latent = known.get(target.index) if target.index is not None else None
+            if latent is None:
+                latent = next(fresh)
+                if target.index is not None:
+                    known[target.index] = latent.astype(np.float16)
+            latents.append(latent.astype(np.float32))
+        return np.stack(latents)
+
+    def _peek(self) -> Target:
+        if self._next is None:
+            if self._targets is None:
+                raise ValueError("no avatar: call use_avatar first")
+            self._next = next(self._targets)
+        return self._next
+
+    def _until_end(self) -> Iterator[Target]:
+        while not self.ended:
+            target, self._next = self._peek(), None
+            yield target
+
+    def _edit_in_batches(self, targets: Iterator[Target]) -> Iterator[tuple[Target, np.ndarray | None]]:
+        try:
+            while batch := list(islice(targets, BATCH)):
+                yield from zip(batch, self.edit(batch))
+        finally:
+            targets.close()
+
+    def _new_detector(self) -> Detector:
+        return HaarDetector() if self._detector_path is None else YuNetDetector(self._detector_path)
