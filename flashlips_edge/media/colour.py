@@ -1,7 +1,7 @@
 """What the numbers of a YUV picture mean, and the conversion between them and RGB, done in one place.
 
-Reader and writer both go through here, so a picture that is read, left alone and written keeps its colours. The conversion is
-swscale's accurate one: RGB and back again changes luma by less than a thousandth of a step on average.
+Reader and writer both go through here, so a picture that is read, left alone and written keeps its colours. The
+conversion is swscale's accurate one: to RGB and back changes luma by less than a thousandth of a step on average.
 """
 
 import threading
@@ -15,7 +15,8 @@ UNSPECIFIED = 2  # of matrix, primaries and transfer alike (ITU-T H.273)
 BT709, SMPTE170M = 1, 6  # H.273 names; 6 is BT.601
 LIMITED, FULL = 1, 2
 SWSCALE_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # H.273 matrix -> swscale's number for it
-ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+ACCURATE |= Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 
 _local = threading.local()
 
@@ -53,9 +54,7 @@ class Colour(NamedTuple):
 
 def planes(frame: av.VideoFrame) -> list[np.ndarray]:
     """Writable views of a yuv420p frame's planes: Y [H, W], U and V [ceil(H/2), ceil(W/2)]."""
-    return [
-        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width] for plane in frame.planes
-    ]
+    return [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width] for plane in frame.planes]
 
 
 def empty_yuv(width: int, height: int, colour: Colour) -> av.VideoFrame:
@@ -65,29 +64,33 @@ def empty_yuv(width: int, height: int, colour: Colour) -> av.VideoFrame:
     return frame
 
 
-def to_yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
-    """A decoded frame of any pixel format as 8-bit yuv420p with all its tags set; yuv420p itself is not copied."""
-    name = frame.format.name
-    if name in ("yuv420p", "yuvj420p"):
+def to_yuv420p(frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    """A decoded frame of any pixel format and size as 8-bit yuv420p; one that is so already is not copied."""
+    name, same_size = frame.format.name, (frame.width, frame.height) == (width, height)
+    if name == "yuv420p" and same_size:
         return frame
-    if frame.format.is_rgb or name.startswith(("gray", "pal8", "mono")):
-        return rgb_to_yuv(frame.to_ndarray(format="rgb24"), Colour.default(frame.width, frame.height))
     colour = Colour.of(frame)
-    matrix = SWSCALE_MATRICES[colour.matrix]
-    yuv = _reformatter("any").reformat(
-        frame, format="yuv420p", src_colorspace=matrix, dst_colorspace=matrix,
-        src_color_range=colour.range, dst_color_range=colour.range, interpolation=ACCURATE, threads=0,
-    )  # fmt: skip
+    if name == "yuvj420p" and same_size:  # the same planes under an older name
+        yuv = empty_yuv(width, height, colour)
+        for to, plane in zip(planes(yuv), planes(frame), strict=True):
+            to[:] = plane
+        return yuv
+    if frame.format.is_rgb or name.startswith(("gray", "pal8", "mono")):
+        rgb = frame.to_ndarray(width=width, height=height, format="rgb24")
+        return rgb_to_yuv(rgb, Colour.default(width, height))
+    return to_format(frame, "yuv420p", colour, width, height)
+
+
+def to_format(frame: av.VideoFrame, name: str, colour: Colour, width: int, height: int) -> av.VideoFrame:
+    """A YUV frame with other subsampling, depth or size and the same colours."""
+    yuv = _convert(frame, name, (SWSCALE_MATRICES[colour.matrix], colour.range) * 2, width, height)
     colour.tag(yuv)
     return yuv
 
 
 def yuv_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
     """uint8 RGB [H, W, 3] of a yuv420p frame."""
-    rgb = _reformatter("rgb").reformat(
-        frame, format="rgb24", src_colorspace=SWSCALE_MATRICES[colour.matrix], dst_colorspace=BT709,
-        src_color_range=colour.range, dst_color_range=FULL, interpolation=ACCURATE, threads=1,
-    )  # fmt: skip
+    rgb = _convert(frame, "rgb24", (SWSCALE_MATRICES[colour.matrix], colour.range, BT709, FULL), frame.width, frame.height)
     plane = rgb.planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : 3 * frame.width]
     return np.ascontiguousarray(rows).reshape(frame.height, frame.width, 3)
@@ -95,17 +98,30 @@ def yuv_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
 
 def rgb_to_yuv(image: np.ndarray, colour: Colour) -> av.VideoFrame:
     """The yuv420p frame of uint8 RGB [H, W, 3]."""
-    yuv = _reformatter("yuv").reformat(
-        av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"), format="yuv420p", src_colorspace=BT709,
-        dst_colorspace=SWSCALE_MATRICES[colour.matrix], src_color_range=FULL, dst_color_range=colour.range,
-        interpolation=ACCURATE, threads=1,
-    )  # fmt: skip
+    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    yuv = _convert(rgb, "yuv420p", (BT709, FULL, SWSCALE_MATRICES[colour.matrix], colour.range), rgb.width, rgb.height)
     colour.tag(yuv)
     return yuv
 
 
+def _convert(frame: av.VideoFrame, name: str, meaning: tuple[int, int, int, int], width: int, height: int) -> av.VideoFrame:
+    """swscale from pixels that mean (matrix, range) to others; it ignores the matrix on the RGB side."""
+    from_matrix, from_range, to_matrix, to_range = meaning
+    return _reformatter(f"{frame.format.name} {name}").reformat(
+        frame,
+        width=width,
+        height=height,
+        format=name,
+        src_colorspace=from_matrix,
+        dst_colorspace=to_matrix,
+        src_color_range=from_range,
+        dst_color_range=to_range,
+        interpolation=ACCURATE,
+    )
+
+
 def _reformatter(name: str) -> VideoReformatter:
-    """This thread's swscale context for one kind of conversion: making one anew for each frame costs more than using it."""
+    """This thread's swscale context for one kind of conversion; making one for each frame costs more than using it."""
     reformatters = _local.__dict__.setdefault("reformatters", {})
     if name not in reformatters:
         reformatters[name] = VideoReformatter()

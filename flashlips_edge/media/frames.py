@@ -26,7 +26,7 @@ class Frame:
     width, height     pixels, rotation applied
     pts_ns            presentation time, nanoseconds: from the start of the video, or on the session's clock
 
-    A frame never changes: image, luma are read-only, `replace` and `at` give new frames. Frames may pass between threads.
+    A frame never changes: image and luma are read-only, `replace` and `at` give new frames. It may pass between threads.
     """
 
     def __init__(self, image: np.ndarray, pts_ns: int = 0):
@@ -91,8 +91,8 @@ class Frame:
     def replace(self, x: int, y: int, patch: np.ndarray) -> "Frame":
         """A new frame with `patch`, uint8 RGB [h, w, 3], painted at column x and row y.
 
-        It must lie inside the frame (ValueError). Chroma is shared by 2 x 2 pixels: a patch that starts or ends on an odd
-        column or row touches the chroma of its neighbour there.
+        It must lie inside the frame (ValueError). Chroma is shared by 2 x 2 pixels: a patch that starts or ends on an
+        odd column or row touches the chroma of its neighbour there.
         """
         height, width = patch.shape[:2]
         self._check(x, y, width, height)
@@ -107,16 +107,14 @@ class Frame:
             patch = whole
         part = colour.rgb_to_yuv(patch, self._colour)
         copy = colour.empty_yuv(self.width, self.height, self._colour)
-        for to, old, new, step in zip(
-            colour.planes(copy), colour.planes(self._yuv), colour.planes(part), (1, 2, 2), strict=True
-        ):
+        for to, old, new, step in zip(colour.planes(copy), colour.planes(self._yuv), colour.planes(part), (1, 2, 2), strict=True):
             to[:] = old
             to[y0 // step :, x0 // step :][: new.shape[0], : new.shape[1]] = new
         return Frame.of_yuv(copy, self.pts_ns)
 
     def _check(self, x: int, y: int, width: int, height: int) -> None:
-        if not (0 <= x and 0 <= y and 0 < width and 0 < height and x + width <= self.width and y + height <= self.height):
-            raise ValueError(f"rectangle {width} x {height} at {x}, {y} is not inside the {self.width} x {self.height} frame")
+        if x < 0 or y < 0 or min(width, height) < 1 or x + width > self.width or y + height > self.height:
+            raise ValueError(f"rectangle {width} x {height} at {x}, {y} is not inside {self.width} x {self.height} pixels")
 
     def _even(self, x: int, y: int, width: int, height: int) -> tuple[int, int, int, int]:
         """The rectangle grown to whole chroma samples: left, top, right, bottom."""
