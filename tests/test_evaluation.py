@@ -135,10 +135,10 @@ def test_a_sheet_shows_its_pictures_in_rows(tmp_path):
 
 
 def test_recorded_lips_read_closed_in_silence_and_open_in_speech(reader, data_path: Callable[[str], Path]):
-    from flashlips_edge.evaluation.clips import Clip
+    from flashlips_edge.evaluation.recordings import Recording
 
     path = data_path("test/grid_s1/bbaf4p.mpg")
-    clip = Clip.open(path, 160, reader)
+    clip = Recording.open(path, 160, reader)
     openings = clip.openings
     words = [line.split() for line in path.with_suffix(".align").read_text().splitlines()]
     spans = {word: (int(start) / ALIGN_UNITS_PER_S, int(end) / ALIGN_UNITS_PER_S) for start, end, word in words}

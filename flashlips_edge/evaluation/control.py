@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 
 from flashlips_edge.bundle import Bundle
-from flashlips_edge.evaluation.clips import Clip
 from flashlips_edge.evaluation.landmarks import LipReader
 from flashlips_edge.evaluation.metrics import in_order
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
+from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face.crop import cut, paste
 from flashlips_edge.face.detect import Box, HaarDetector
 from flashlips_edge.networks import N_REFERENCES, Networks
@@ -49,7 +49,7 @@ def respond(networks: Networks, reader: LipReader, images: list[np.ndarray], box
     return np.array(openings), faces
 
 
-def measure(bundle: Bundle, networks: Networks, reader: LipReader, clips: list[Clip]):
+def measure(bundle: Bundle, networks: Networks, reader: LipReader, clips: list[Recording]):
     """Per way of opening: share of faces in order, range in shares of the face's own, smallest step; and rows for a sheet.
 
     The two ways: `between` the clip's own most closed and most open lips, `along` the bundle's opening direction."""
@@ -75,7 +75,7 @@ def measure(bundle: Bundle, networks: Networks, reader: LipReader, clips: list[C
     return metrics, rows
 
 
-def measure_photos(networks: Networks, reader: LipReader, paths, driver: Clip):
+def measure_photos(networks: Networks, reader: LipReader, paths, driver: Recording):
     """Share of photos that open in order with the driver's lips vectors, their mean range (opening), and rows for a sheet."""
     levels = levels_between(lips_of(networks, driver.crops), driver.openings)
     tracks, rows = [], []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flashlips_edge.evaluation.clips import Clip
 from flashlips_edge.evaluation.landmarks import LipReader
+from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face.crop import cut
 from flashlips_edge.media.video_file import VideoFile
 
@@ -27,7 +27,7 @@ def lip_sync(out: Path, bundle: str, **options: str | Path | int) -> str:
     return done.stdout
 
 
-def frames_with(result: Path, avatar: Clip) -> Iterator[tuple[int, np.ndarray]]:
+def frames_with(result: Path, avatar: Recording) -> Iterator[tuple[int, np.ndarray]]:
     """Position in the avatar's clip and RGB picture of each of the result's frames, as far as both go."""
     position = {int(number): i for i, number in enumerate(avatar.numbers)}
     with VideoFile(result) as video:
@@ -36,13 +36,13 @@ def frames_with(result: Path, avatar: Clip) -> Iterator[tuple[int, np.ndarray]]:
                 yield position[number], frame.image
 
 
-def read_openings(result: Path, avatar: Clip, reader: LipReader) -> tuple[np.ndarray, np.ndarray]:
+def read_openings(result: Path, avatar: Recording, reader: LipReader) -> tuple[np.ndarray, np.ndarray]:
     """Positions int [N] in the avatar's clip and openings float64 [N] of the result, read in the avatar's own boxes."""
     found = [(i, reader(image, avatar.boxes[i]).opening) for i, image in frames_with(result, avatar)]
     return np.array([i for i, _ in found], int), np.array([opening for _, opening in found])
 
 
-def read_crops(result: Path, avatar: Clip, which: np.ndarray) -> list[np.ndarray]:
+def read_crops(result: Path, avatar: Recording, which: np.ndarray) -> list[np.ndarray]:
     """The result's crops uint8 [S, S, 3] at these positions of the avatar's clip."""
     wanted, size = set(which.tolist()), avatar.crops.shape[1]
     return [cut(image, avatar.boxes[i], size).image for i, image in frames_with(result, avatar) if i in wanted]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from flashlips_edge.evaluation.clips import Clip
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
+from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.networks import N_REFERENCES, Networks
 
 PAIRS_PER_GRID_CLIP = 20
@@ -22,7 +22,7 @@ MASK_LEVEL = 127.5  # of 255
 STILL_DB = 33.0  # upper-face PSNR of a pair from which the heads count as still
 
 
-def measure(networks: Networks, clips: list[Clip], seed: int = 0):
+def measure(networks: Networks, clips: list[Recording], seed: int = 0):
     """Metrics without the set's name (dB, means over all pairs), and rows for a sheet."""
     draw = np.random.default_rng(seed)
     values: dict[str, list[float]] = {}
@@ -49,7 +49,7 @@ def upper_face(crop: np.ndarray) -> np.ndarray:
     return crop[side // 4 : side // 2, side // 4 : -(side // 4)]
 
 
-def _clip(networks: Networks, clip: Clip, draw: np.random.Generator):
+def _clip(networks: Networks, clip: Recording, draw: np.random.Generator):
     """Positions of the true frames [P] and of the others [P], and per protocol the results uint8 [P, S, S, 3]."""
     count = len(clip.crops)
     n_pairs = max(2, round(PAIRS_PER_GRID_CLIP * min(count / CLIP_FRAMES, 3)))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flashlips_edge.evaluation.clips import Clip
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
+from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.run_path import lip_sync, read_crops
 from flashlips_edge.face.crop import CROP_SCALE, Crop, paste
 from flashlips_edge.media.video_file import VideoFile
@@ -17,7 +17,7 @@ from flashlips_edge.media.video_writer import VideoWriter
 SEAM = (0.02, 0.5)  # weights of the paste between which its border lies
 
 
-def measure(clips: list[Clip], bundle: str, work: Path) -> dict[str, float]:
+def measure(clips: list[Recording], bundle: str, work: Path) -> dict[str, float]:
     """Means over the clips.
 
     mouth_db    PSNR of the mouth box against the source
@@ -52,7 +52,7 @@ def paste_weight(size: int) -> np.ndarray:
     return paste(black, Crop(black, np.eye(2, 3, dtype=np.float32)), np.full((size, size, 3), 255.0))[..., 0] / 255
 
 
-def outside_db(result: Path, clip: Clip) -> float:
+def outside_db(result: Path, clip: Recording) -> float:
     """PSNR of a video against the clip, all but the square of the crop, mean over every fifth frame."""
     values = []
     position = {int(number): i for i, number in enumerate(clip.numbers)}
@@ -65,10 +65,9 @@ def outside_db(result: Path, clip: Clip) -> float:
 
 def encode_again(source: Path, out: Path) -> None:
     """The source's frames through the project's writer and nothing else."""
-    with VideoFile(source) as video:
-        with VideoWriter(out, video.width, video.height, Fraction(video.frame_rate)) as writer:
-            for frame in video:
-                writer.write(frame.image, frame.pts_ns)
+    with VideoFile(source) as video, VideoWriter(out, video.width, video.height, Fraction(video.frame_rate)) as writer:
+        for frame in video:
+            writer.write(frame.image, frame.pts_ns)
 
 
 def _outside(shape: tuple[int, ...], box) -> np.ndarray:

@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 
 from flashlips_edge.evaluation import sheets
-from flashlips_edge.evaluation.clips import Clip, partners
 from flashlips_edge.evaluation.landmarks import LipReader
 from flashlips_edge.evaluation.metrics import above_closed, best_lag, correlation
+from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.run_path import lip_sync, read_crops, read_openings
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 
@@ -31,7 +31,7 @@ class Take:
     """One video made by the run path, and its openings [N] at positions [N] of the avatar's clip, beside the true ones [N]."""
 
     name: str
-    avatar: Clip
+    avatar: Recording
     video: Path
     positions: np.ndarray
     openings: np.ndarray
@@ -56,24 +56,24 @@ class Studio:
     def __init__(self, reader: LipReader, bundle: str, work: Path, seconds: float | None = None):
         self._reader, self._bundle, self._work, self._seconds = reader, bundle, work, seconds
 
-    def own(self, clip: Clip) -> Take:
+    def own(self, clip: Recording) -> Take:
         """The clip speaks its own sound."""
         return self._take(f"own.{_name(clip)}", clip, clip.sound(), clip.openings)
 
-    def crossed(self, avatar: Clip, partner: Clip) -> Take:
+    def crossed(self, avatar: Recording, partner: Recording) -> Take:
         """The avatar speaks its partner's sound; its own, begun half-way, where it has no other partner."""
         shift_ns = int(avatar.pts_ns[-1] // 2) if avatar is partner else 0
         sound = np.roll(partner.sound(), -int(shift_ns * 1e-9 * SAMPLE_RATE_HZ))
         return self._take(f"crossed.{_name(avatar)}", avatar, sound, recorded_at(partner, avatar.pts_ns + shift_ns))
 
-    def silent(self, clip: Clip, kind: str) -> Take:
+    def silent(self, clip: Recording, kind: str) -> Take:
         """The clip speaks digital `zeros` or low `noise`; the truth is its closed mouth."""
         draw = np.random.default_rng(0).standard_normal(int(SILENCE_S * SAMPLE_RATE_HZ))
         sound = draw * {"zeros": 0.0, "noise": NOISE_LEVEL}[kind]
         closed = np.full(len(clip.openings), np.percentile(clip.openings, 5))
         return self._take(f"{kind}.{_name(clip)}", clip, sound, closed)
 
-    def _take(self, name: str, avatar: Clip, sound: np.ndarray, truth: np.ndarray) -> Take:
+    def _take(self, name: str, avatar: Recording, sound: np.ndarray, truth: np.ndarray) -> Take:
         """`truth` [T] goes with the avatar's frames."""
         sound = sound[: int(self._seconds * SAMPLE_RATE_HZ) if self._seconds else None]
         wav, video = self._work / f"{name}.wav", self._work / f"{name}.mp4"
@@ -116,7 +116,7 @@ def measure_silence(silent: list[Take], spoken: list[Take]) -> dict[str, float]:
     return {"share": _mean(s.mean() for s in shares), "worst": _mean(np.percentile(s, 95) for s in shares)}
 
 
-def recorded_at(clip: Clip, pts_ns: np.ndarray) -> np.ndarray:
+def recorded_at(clip: Recording, pts_ns: np.ndarray) -> np.ndarray:
     """The clip's recorded opening at these times, round and round past its end."""
     frame_ns = np.median(np.diff(clip.pts_ns))
     return np.interp(pts_ns % (clip.pts_ns[-1] + frame_ns), clip.pts_ns, clip.openings)
@@ -128,14 +128,9 @@ def spread(track: np.ndarray) -> float:
     return max(float(high - low), 1e-6)
 
 
-def take_all(studio: Studio, clips: list[Clip]) -> tuple[list[Take], list[Take]]:
-    """Every clip with its own sound, and every clip crossed with its partner."""
-    return [studio.own(clip) for clip in clips], [studio.crossed(*pair) for pair in partners(clips)]
-
-
 def _mean(values) -> float:
     return float(np.mean(list(values)))
 
 
-def _name(clip: Clip) -> str:
+def _name(clip: Recording) -> str:
     return f"{clip.path.parent.name}.{clip.path.stem}"

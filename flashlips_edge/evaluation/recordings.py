@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ SUFFIXES = {".mpg", ".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
 @dataclass(frozen=True)
-class Clip:
+class Recording:
     """Every frame of a video in which the run path's tracker has a face, T of them.
 
     numbers   int [T]: which frame of the video
@@ -40,12 +41,12 @@ class Clip:
     openings: np.ndarray
 
     @classmethod
-    def open(cls, path: Path, crop_size: int, reader: LipReader) -> Clip:
-        """Reads the whole video. UserError where it shows no face."""
+    def open(cls, path: Path, crop_size: int, reader: LipReader, limit: int | None = None) -> Recording:
+        """Reads the video, or its first `limit` frames. UserError where it shows no face."""
         numbers, pts_ns, boxes, crops, openings = [], [], [], [], []
         with VideoFile(path) as video:
             tracker = FaceTracker(HaarDetector(), float(video.frame_rate))
-            for number, frame in enumerate(video):
+            for number, frame in enumerate(islice(video, limit)):
                 box = tracker.update(frame.luma, frame.pts_ns)
                 if box is not None:
                     numbers.append(number)
@@ -85,7 +86,7 @@ def videos_of(data: Path, set_name: str, quick: bool) -> list[Path]:
     return sorted({paths[0], paths[-1]}) if quick else paths
 
 
-def partners(clips: list[Clip]) -> Iterator[tuple[Clip, Clip]]:
+def partners(clips: list[Recording]) -> Iterator[tuple[Recording, Recording]]:
     """Each clip as an avatar with the next clip of the same speaker, the last with the first; alone: with itself."""
     for clip in clips:
         same = [other for other in clips if other.speaker == clip.speaker]
