@@ -1,0 +1,11 @@
+"""A rendered talking head whose lips are exactly known: people from seeds, poses, lips, and espeak-ng's speech in time.
+
+It is training data anyone can make, the demo's avatar, and test data with true lips.
+"""
+
+from flashlips_edge.training.synthetic_head.identity import Identity
+from flashlips_edge.training.synthetic_head.lips import Lips
+from flashlips_edge.training.synthetic_head.pose import Pose, idle_pose_track
+from flashlips_edge.training.synthetic_head.render import opening, render
+
+__all__ = ["Identity", "Lips", "Pose", "idle_pose_track", "opening", "render"]
