@@ -17,6 +17,7 @@ LIMITED, FULL = 1, 2
 SWSCALE_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # H.273 matrix -> swscale's number for it
 ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 ACCURATE |= Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+CONTEXTS = 32  # kept per thread
 
 _local = threading.local()
 
@@ -107,7 +108,7 @@ def rgb_to_yuv(image: np.ndarray, colour: Colour) -> av.VideoFrame:
 def _convert(frame: av.VideoFrame, name: str, meaning: tuple[int, int, int, int], width: int, height: int) -> av.VideoFrame:
     """swscale from pixels that mean (matrix, range) to others; it ignores the matrix on the RGB side."""
     from_matrix, from_range, to_matrix, to_range = meaning
-    return _reformatter(f"{frame.format.name} {name}").reformat(
+    return _reformatter(frame.format.name, frame.width, frame.height, name).reformat(
         frame,
         width=width,
         height=height,
@@ -120,9 +121,11 @@ def _convert(frame: av.VideoFrame, name: str, meaning: tuple[int, int, int, int]
     )
 
 
-def _reformatter(name: str) -> VideoReformatter:
-    """This thread's swscale context for one kind of conversion; making one for each frame costs more than using it."""
+def _reformatter(*conversion: str | int) -> VideoReformatter:
+    """This thread's swscale context for one conversion; making one for each frame costs more than using it."""
     reformatters = _local.__dict__.setdefault("reformatters", {})
-    if name not in reformatters:
-        reformatters[name] = VideoReformatter()
-    return reformatters[name]
+    if conversion not in reformatters:
+        if len(reformatters) == CONTEXTS:
+            reformatters.pop(next(iter(reformatters)))
+        reformatters[conversion] = VideoReformatter()
+    return reformatters[conversion]

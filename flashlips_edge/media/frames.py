@@ -17,6 +17,8 @@ import numpy as np
 
 from flashlips_edge.media import colour
 
+STEP_PX = 64  # rectangles are converted in sizes of this step: a new size costs swscale more than the conversion
+
 
 class Frame:
     """One picture: Frame(image, pts_ns) from RGB; VideoFile and Camera make theirs from what they decode.
@@ -49,7 +51,7 @@ class Frame:
     @property
     def image(self) -> np.ndarray:
         if self._image is None:
-            self._image = _read_only(colour.yuv_to_rgb(self._yuv, self._colour))
+            self._image = self.region(0, 0, self.width, self.height)
         return self._image
 
     @property
@@ -81,12 +83,12 @@ class Frame:
         self._check(x, y, width, height)
         if self._image is not None:
             return self._image[y : y + height, x : x + width]
-        x0, y0, x1, y1 = self._even(x, y, width, height)
-        part = colour.empty_yuv(x1 - x0, y1 - y0, self._colour)
+        (left, right), (top, bottom) = _grow(x, width, self.width), _grow(y, height, self.height)
+        part = colour.empty_yuv(right - left, bottom - top, self._colour)
         for to, whole, step in zip(colour.planes(part), colour.planes(self._yuv), (1, 2, 2), strict=True):
-            to[:] = whole[y0 // step :, x0 // step :][: to.shape[0], : to.shape[1]]
+            to[:] = whole[top // step :, left // step :][: to.shape[0], : to.shape[1]]
         rgb = colour.yuv_to_rgb(part, self._colour)
-        return _read_only(rgb[y - y0 : y - y0 + height, x - x0 : x - x0 + width])
+        return _read_only(rgb[y - top : y - top + height, x - left : x - left + width])
 
     def replace(self, x: int, y: int, patch: np.ndarray) -> "Frame":
         """A new frame with `patch`, uint8 RGB [h, w, 3], painted at column x and row y.
@@ -100,26 +102,37 @@ class Frame:
             image = self._image.copy()
             image[y : y + height, x : x + width] = patch
             return Frame(image, self.pts_ns)
-        x0, y0, x1, y1 = self._even(x, y, width, height)
-        if (x1 - x0, y1 - y0) != (width, height):
-            whole = self.region(x0, y0, x1 - x0, y1 - y0).copy()
-            whole[y - y0 : y - y0 + height, x - x0 : x - x0 + width] = patch
+        (left, right), (top, bottom) = _even(x, width, self.width), _even(y, height, self.height)
+        if (right - left, bottom - top) != (width, height):
+            whole = self.region(left, top, right - left, bottom - top).copy()
+            whole[y - top : y - top + height, x - left : x - left + width] = patch
             patch = whole
-        part = colour.rgb_to_yuv(patch, self._colour)
+        rows, columns = -patch.shape[0] % STEP_PX, -patch.shape[1] % STEP_PX
+        part = colour.rgb_to_yuv(cv2.copyMakeBorder(patch, 0, rows, 0, columns, cv2.BORDER_REPLICATE), self._colour)
         copy = colour.empty_yuv(self.width, self.height, self._colour)
         for to, old, new, step in zip(colour.planes(copy), colour.planes(self._yuv), colour.planes(part), (1, 2, 2), strict=True):
             to[:] = old
-            to[y0 // step :, x0 // step :][: new.shape[0], : new.shape[1]] = new
+            inside = to[top // step : -(-bottom // step), left // step : -(-right // step)]
+            inside[:] = new[: inside.shape[0], : inside.shape[1]]
         return Frame.of_yuv(copy, self.pts_ns)
 
     def _check(self, x: int, y: int, width: int, height: int) -> None:
         if x < 0 or y < 0 or min(width, height) < 1 or x + width > self.width or y + height > self.height:
             raise ValueError(f"rectangle {width} x {height} at {x}, {y} is not inside {self.width} x {self.height} pixels")
 
-    def _even(self, x: int, y: int, width: int, height: int) -> tuple[int, int, int, int]:
-        """The rectangle grown to whole chroma samples: left, top, right, bottom."""
-        right, bottom = x + width, y + height
-        return x & ~1, y & ~1, min(right + right % 2, self.width), min(bottom + bottom % 2, self.height)
+
+def _even(start: int, length: int, limit: int) -> tuple[int, int]:
+    """The span grown to whole chroma samples: its start and end."""
+    end = start + length
+    return start & ~1, min(end + end % 2, limit)
+
+
+def _grow(start: int, length: int, limit: int) -> tuple[int, int]:
+    """The even span grown to a multiple of STEP_PX where the frame is that large: its start and end."""
+    start, end = _even(start, length, limit)
+    length = min(end - start + (start - end) % STEP_PX, limit)
+    start = min(start, limit - length) & ~1
+    return start, max(end, start + length)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
