@@ -57,18 +57,18 @@ class Frame:
     @property
     def luma(self) -> np.ndarray:
         if self._yuv is None:
-            return _read_only(cv2.cvtColor(self._image, cv2.COLOR_RGB2GRAY))
+            return _read_only(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY))
         return _read_only(colour.planes(self._yuv)[0])
 
     @property
     def yuv(self) -> av.VideoFrame:
         """The picture as a yuv420p frame with colour tags, for encoders. Not to be written to."""
         if self._yuv is None:
-            self._yuv = colour.rgb_to_yuv(self._image, self._colour)
+            self._yuv = colour.rgb_to_yuv(self.image, self._colour)
         return self._yuv
 
     @property
-    def colour(self) -> colour.Colour:
+    def tags(self) -> colour.Colour:
         """The colour tags of `yuv`."""
         return self._colour
 
@@ -99,7 +99,7 @@ class Frame:
         height, width = patch.shape[:2]
         self._check(x, y, width, height)
         if self._yuv is None:
-            image = self._image.copy()
+            image = self.image.copy()
             image[y : y + height, x : x + width] = patch
             return Frame(image, self.pts_ns)
         (left, right), (top, bottom) = _even(x, width, self.width), _even(y, height, self.height)

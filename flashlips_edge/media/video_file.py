@@ -1,6 +1,6 @@
 """Frames of a video file."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +54,7 @@ class VideoFile:
     def __init__(self, path: str | Path, argument: str = "video"):
         self.path = Path(path)
         self._argument = argument
-        self._readers: list[Iterator[Frame]] = []
+        self._readers: list[Generator[Frame, None, None]] = []
         with open_media(self.path, argument, VIDEO) as container:
             stream = self._stream(container)
             first = next(decode(container, stream), None)
@@ -94,7 +94,7 @@ class VideoFile:
         stream.thread_type = "AUTO"
         return stream
 
-    def _read(self) -> Iterator[Frame]:
+    def _read(self) -> Generator[Frame, None, None]:
         step_ns = int(SECOND_NS / self.frame_rate)
         last_ns = -step_ns
         with open_media(self.path, self._argument, VIDEO) as container:

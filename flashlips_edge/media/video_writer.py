@@ -82,19 +82,18 @@ class VideoWriter:
         if tick <= self._last_tick:
             raise ValueError(f"pts_ns {pts_ns} does not come after the last frame's")
         with self._failing():
-            if self._container is None:
-                self._open(frame)
+            container = self._container or self._open(frame)
             self._last_tick = tick
             yuv = frame.yuv
-            if frame.colour != self._colour:
+            if frame.tags != self._colour:
                 yuv = colour.rgb_to_yuv(frame.image, self._colour)
             if self._video.pix_fmt != "yuv420p":
                 yuv = colour.to_format(yuv, self._video.pix_fmt, self._colour, self.width, self.height)
             yuv.pts, yuv.time_base, yuv.pict_type = tick, self._video.time_base, 0  # 0: not the source's I, P or B
             yuv.duration = round(self._ticks_hz / self._frame_rate)
-            self._container.mux(self._video.encode(yuv))
+            container.mux(self._video.encode(yuv))
             if self._sound:
-                self._container.mux(self._sound.encode(self._end_s()))
+                container.mux(self._sound.encode(self._end_s()))
 
     def write_audio(self, samples: np.ndarray) -> None:
         """Add float32 [n] or [n, channels] to the end of the sound; the writer was made with `audio`."""
@@ -140,11 +139,11 @@ class VideoWriter:
         else:
             self.abort()
 
-    def _open(self, first: Frame) -> None:
+    def _open(self, first: Frame) -> av.container.OutputContainer:
         """Start the file; the encoder's colour tags are the first frame's."""
-        self._colour = first.colour
-        self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
-        video = self._container.add_stream("libx264", rate=self._frame_rate, options=self._options)
+        self._colour = first.tags
+        container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        video = container.add_stream("libx264", rate=self._frame_rate, options=self._options)
         video.width, video.height = self.width, self.height
         video.pix_fmt = "yuv444p" if self.width % 2 or self.height % 2 else "yuv420p"
         video.time_base = video.codec_context.time_base = Fraction(1, self._ticks_hz)
@@ -152,7 +151,9 @@ class VideoWriter:
         self._colour.tag(video.codec_context)
         self._video = video
         if self._sound is not None:
-            self._sound.open(self._container)
+            self._sound.open(container)
+        self._container = container
+        return container
 
     def _end_s(self) -> Fraction:
         """When the last picture ends."""
@@ -163,7 +164,7 @@ class VideoWriter:
         """The system's refusal in one sentence: a full disk, a folder that has gone."""
         try:
             yield
-        except OSError as error:
+        except (OSError, av.FFmpegError) as error:
             reason = error.strerror or error
             raise UserError(f"{self._argument} {self.path}: it cannot be written: {reason}; give another place") from None
 
