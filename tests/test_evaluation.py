@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from flashlips_edge.evaluation import flops, metrics, sheets
+from flashlips_edge.evaluation import flops, metrics, report, sheets, speed
 from flashlips_edge.evaluation.landmarks import LipReader
 
 ALIGN_UNITS_PER_S = 25_000  # GRID's word alignments
@@ -149,11 +149,32 @@ def test_recorded_lips_read_closed_in_silence_and_open_in_speech(reader, data_pa
     assert openings[four].max() > np.median(still) + 0.02
 
 
-def test_missing_data_is_one_sentence(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-m", "flashlips_edge.evaluation", "--data", str(tmp_path / "nowhere")],
-        capture_output=True,
-        text=True,
-    )
+def test_the_speed_is_read_from_what_a_run_prints():
+    printed = "out.mp4\n250 frames in 8.0 s, 31.2 frames per second\nshare of the work: decode 12%, networks 61%\n"
+    found = speed.parse(printed, wall_s=10.0)
+    assert found == {"frames_per_second": 31.2, "with_start": 25.0, "share.decode": 0.12, "share.networks": 0.61}
+
+
+def test_the_table_says_what_is_not_reached():
+    lines = report.table({"cost.gflop.frame": 4.5, "cost.gflop.autoencoder": 2.0, "cost.gflop.editor": 1.0}).splitlines()
+    assert lines[1].endswith("NOT REACHED") and lines[2].endswith(" reached")
+    assert lines[3].split() == ["cost.gflop.editor", "1.000"]
+    assert lines[-1] == "1 of 2 marks reached"
+
+
+def test_a_mark_may_be_another_metric():
+    copied = {"same_face.copy_db.video": 20.0}
+    assert report.reached("same_face.cross_db.video", copied | {"same_face.cross_db.video": 21.0})
+    assert not report.reached("same_face.cross_db.video", copied | {"same_face.cross_db.video": 19.0})
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [(["--data", "nowhere"], "--data nowhere"), (["--parts", "lips"], "--parts 'lips'"), (["--speed"], "--speed")],
+)
+def test_wrong_use_is_one_sentence(options, names, tmp_path):
+    command = [sys.executable, "-m", "flashlips_edge.evaluation", *options]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 2
-    assert "--data" in run.stderr and "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
+    assert names in run.stderr and "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,18 +1,19 @@
 """Everything the project must show, measured on clips that no network was trained on.
 
-    python -m flashlips_edge.evaluation [--quick] [--parts autoencoder,same_face]
+python -m flashlips_edge.evaluation [--quick] [--parts autoencoder,same_face]
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import NoReturn
 
 import numpy as np
-import typer
 from tqdm import tqdm
 
 from flashlips_edge.bundle import Bundle
@@ -32,9 +33,11 @@ from flashlips_edge.evaluation import (
 from flashlips_edge.evaluation.landmarks import LipReader
 from flashlips_edge.networks import Networks
 
+PROGRAM = "flashlips_edge.evaluation"
 PARTS = ("costs", "autoencoder", "same_face", "control", "self_drive", "speech", "speed")
 RESULT = Path("benchmarks/evaluation.json")
 SHEETS = Path("out/evaluation")
+PARTIAL = SHEETS / "evaluation.json"
 QUICK_SOUND_S = 1.0
 SILENT_CLIPS = 3  # of each set
 QUICK_FRAMES = 40
@@ -44,16 +47,16 @@ class Evaluation:
     """One bundle on one folder of data. Each part is a method that yields names with values; sheets go to `SHEETS`."""
 
     def __init__(self, data: Path, models: Path, bundle: str, quick: bool):
-        self.bundle = Bundle.open(bundle)
         self._bundle_name, self._data, self._quick = bundle, data, quick
-        self._networks = Networks(self.bundle)
-        self._reader = LipReader(models)
         paths = {name: recordings.videos_of(data, name, quick) for name in recordings.SETS}
+        self._reader = LipReader(models)
+        self.bundle = Bundle.open(bundle)
+        self._networks = Networks(self.bundle)
         limit = QUICK_FRAMES if quick else None
         self._sets = {
             name: [
                 recordings.Recording.open(path, self.bundle.crop_size, self._reader, limit)
-                for path in tqdm(paths[name], desc=f"reading {name}", leave=False)
+                for path in tqdm(paths[name], f"reading {name}", leave=False)
             ]
             for name in recordings.SETS
         }
@@ -121,33 +124,41 @@ class Evaluation:
             yield f"speed.{name}", value
 
 
-def main(
-    data: Annotated[Path, typer.Option(envvar="FLASHLIPS_DATA", help="folder of the recorded data")] = Path(
-        "../shared/data"
-    ),
-    models: Annotated[Path, typer.Option(envvar="FLASHLIPS_MODELS", help="folder of the landmark network")] = Path(
-        "../shared/models"
-    ),
-    bundle: Annotated[str, typer.Option(help="name or folder of the bundle")] = "nano",
-    out: Annotated[Path | None, typer.Option(help=f"JSON of the metrics; {RESULT}, or {SHEETS} for a part")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="a few short clips: does it run at all")] = False,
-    parts: Annotated[str, typer.Option(help="which parts, with commas between")] = ",".join(PARTS),
-) -> None:
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help names every option.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every option of the command line."""
+    result = Parser(prog=f"python -m {PROGRAM}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = os.environ.get("FLASHLIPS_DATA") or "../shared/data"
+    models = os.environ.get("FLASHLIPS_MODELS") or "../shared/models"
+    result.add_argument("--data", type=Path, default=data, help="folder of the recorded data (or FLASHLIPS_DATA)")
+    result.add_argument("--models", type=Path, default=models, help="folder of the landmark network (or FLASHLIPS_MODELS)")
+    result.add_argument("--bundle", default="nano", help="name or folder of the bundle (default: nano)")
+    result.add_argument("--parts", default=",".join(PARTS), help="which, with commas between (default: %(default)s)")
+    result.add_argument("--out", type=Path, help=f"JSON of the metrics (default: {RESULT}; {PARTIAL} for less than everything)")
+    result.add_argument("--quick", action="store_true", help="a few short clips: does it run at all")
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a table of metrics with their marks and writes it as JSON; contact sheets go to out/evaluation."""
     start = time.monotonic()
-    chosen = parts.split(",")
-    if unknown := [part for part in chosen if part not in PARTS]:
-        raise UserError(f"--parts {unknown[0]} is not one of {', '.join(PARTS)}.")
-    whole = not quick and set(chosen) == set(PARTS)
-    evaluation = Evaluation(data, models, bundle, quick)
+    options = parser().parse_args(arguments)
+    parts = options.parts.split(",")
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise UserError(f"--parts {unknown[0]!r} is not one of {', '.join(PARTS)}.")
+    evaluation = Evaluation(options.data, options.models, options.bundle, options.quick)
     metrics: dict[str, float] = {}
     for part in PARTS:
-        if part in chosen:
+        if part in parts:
             measure: Callable[[], Iterator[tuple[str, float]]] = getattr(evaluation, part)
             for name, value in measure():
                 metrics[name] = value
                 tqdm.write(f"{name} {value:.3f}", file=sys.stderr)
-    out = out or (RESULT if whole else SHEETS / RESULT.name)
+    out = options.out or (RESULT if not options.quick and set(parts) == set(PARTS) else PARTIAL)
     report.write(out, metrics, report.circumstances(evaluation.bundle, time.monotonic() - start))
     print(report.table(metrics))
     print(f"{out}, sheets in {SHEETS}")
@@ -155,7 +166,7 @@ def main(
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        main()
     except UserError as error:
-        print(f"flashlips_edge.evaluation: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -32,7 +32,6 @@ def _gflop(networks: Networks, graph: str, steps: int = 1) -> float:
     """Of one run with a batch of one; `steps` is the size of any other free axis."""
     shapes = networks.engine(graph).input_shapes
     inputs = {
-        name: np.zeros([1] + [size if isinstance(size, int) else steps for size in shape[1:]], np.float32)
-        for name, shape in shapes.items()
+        name: np.zeros([1] + [size if isinstance(size, int) else steps for size in shape[1:]], np.float32) for name, shape in shapes.items()
     }
     return flops.count(networks.bundle.graph_path(graph), inputs) / 1e9
