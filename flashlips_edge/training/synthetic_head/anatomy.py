@@ -27,9 +27,9 @@ def half_width(identity: Identity, y: np.ndarray) -> np.ndarray:
     f, j, c, chin = identity.face_width, identity.jaw_width, identity.chin_width, identity.chin_y
     return along(
         [
-            (-1.62, 0.0), (-1.57, 0.34), (-1.42, 0.62), (-1.15, 0.86), (-0.75, 0.97), (-0.3, 0.985), (0.15, 0.955 * f**0.5),
-            (0.55, 0.90 * f), (0.95, 0.80 * f * j), (1.2, 0.675 * f * j), (chin - 0.24, 0.50 * f * (j + c) / 2), (chin - 0.10, 0.34 * c),
-            (chin - 0.03, 0.19 * c), (chin, 0.0),
+            (-1.62, 0.0), (-1.57, 0.34), (-1.42, 0.62), (-1.15, 0.84), (-0.75, 0.955), (-0.3, 0.99), (0.15, 0.965 * f**0.5),
+            (0.55, 0.91 * f), (0.90, 0.835 * f * (1 + j) / 2), (1.15, 0.735 * f * j), (chin - 0.26, 0.575 * f * (j + c) / 2), (chin - 0.12, 0.43 * c),
+            (chin - 0.035, 0.25 * c), (chin, 0.0),
         ],
         y,
     )  # fmt: skip
@@ -54,11 +54,11 @@ def relief(identity: Identity, grid: Canvas) -> Relief:
 
     ridge_y = np.clip((y + 0.22) / (nose_y + 0.16), 0, 1)
     nose_width = identity.nose_width
-    ridge = identity.nose_height * (0.12 + 0.88 * ridge_y**1.35) * np.exp(-0.5 * (mx / (0.075 + 0.05 * ridge_y * nose_width / 0.235)) ** 2)
+    ridge = identity.nose_height * (0.12 + 0.88 * ridge_y**1.35) * np.exp(-0.5 * (mx / (0.085 + 0.055 * ridge_y**2 * nose_width / 0.235)) ** 2)
     ridge = ridge * smoothstep(-0.42, -0.02, y)
     tip = 0.07 * bump(mx, y, (0, nose_y - 0.10), 0.095, 0.085)
     wings = 0.17 * bump(mx, y, (nose_width * 0.78, nose_y - 0.055), 0.062, 0.068)
-    nose = (ridge + tip + wings) * smoothstep(nose_y + 0.045, nose_y - 0.055, y + 0.10 * mx)
+    nose = (ridge + tip + wings) * smoothstep(nose_y + 0.10, nose_y - 0.10, y + 0.9 * np.maximum(mx - 0.1, 0) ** 2)
 
     fold_x = along([(nose_y - 0.16, nose_width + 0.03), (nose_y + 0.05, nose_width + 0.10), (mouth_y, 0.50), (mouth_y + 0.16, 0.56)], y)
     fold_side = mx - fold_x
@@ -86,7 +86,7 @@ def relief(identity: Identity, grid: Canvas) -> Relief:
     waves = sum(np.sin(y * 62 + k + 1.2 * np.sin(x * (3 + k))) for k in range(2)) * 0.0016
     wrinkles = waves * identity.age**2 * bump(mx, y, (0, -0.58), 0.42, 0.14)
     crow = np.sin(np.arctan2(y - 0.02, mx - identity.eye_x - 0.05) * 26) * 0.0022 * identity.age**2 * bump(mx, y, (0.78, 0.02), 0.07, 0.12)
-    lumps = 0.004 * noise(grid, 0.22, rng) + (0.0007 + 0.0010 * identity.age) * noise(grid, 0.035, rng)
+    lumps = 0.003 * noise(grid, 0.25, rng) + (0.0004 + 0.0007 * identity.age) * noise(grid, 0.03, rng)
 
     smooth = blur(dome + 0.85 * nose + features * 0.7, 0.03, grid)
     height = dome + nose + features + folds + wrinkles + crow + lumps
@@ -94,8 +94,14 @@ def relief(identity: Identity, grid: Canvas) -> Relief:
     dzdx = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=grid.density / 8)
     dzdy = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=grid.density / 8)
     normal = np.dstack([-dzdx, -dzdy, np.full_like(dzdx, 0.85)])
+    # at the silhouette the surface turns away from the viewer
+    away = smoothstep(0.07, -0.01, inside)[..., None]
+    slope = blur(inside, 0.02, grid)
+    rim = np.dstack([-np.gradient(slope, axis=1) * grid.density, -np.gradient(slope, axis=0) * grid.density, np.full_like(dzdx, 0.45)])
     normal /= np.linalg.norm(normal, axis=2, keepdims=True)
-    hollow = np.clip(blur(height, 0.05, grid) - height, -0.05, 0.1) * 3.2 + np.clip(blur(height, 0.14, grid) - height, -0.1, 0.2) * 1.3
+    normal += (rim / np.linalg.norm(rim, axis=2, keepdims=True) - normal) * away
+    normal /= np.linalg.norm(normal, axis=2, keepdims=True)
+    hollow = np.clip(blur(height, 0.05, grid) - height, -0.05, 0.1) * 2.2 + np.clip(blur(height, 0.14, grid) - height, -0.1, 0.2) * 1.3
     edge = smoothstep(-0.02, 0.16, inside)
     crevice = np.exp(-1.6 * np.maximum(hollow * edge, 0)) * (0.86 + 0.14 * edge)
     return Relief(np.float32(smooth), np.float32(normal), np.float32(crevice), inside, np.float32(fold))

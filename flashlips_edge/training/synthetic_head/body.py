@@ -34,7 +34,7 @@ def body(identity: Identity, density: float) -> np.ndarray:
     tendon = 0.10 * np.exp(-(((mx - (neck_width - 0.16) * np.clip(1 - (y - chin) * 0.9, 0.15, 1)) / 0.07) ** 2)) * smoothstep(chin, chin + 0.4, y)
     normal[..., 0] += tendon * np.sign(x) * 1.4
     skin = np.broadcast_to(np.float32(identity.skin), (*shape, 3)).astype(np.float32) * np.float32([0.96, 0.93, 0.93])
-    under_chin = 0.30 + 0.70 * smoothstep(chin - 0.12, chin + 0.42 + 0.1 * identity.light.elevation, y + 0.30 * mx**2 - 0.12 * direction[0] * x)
+    under_chin = 0.24 + 0.76 * smoothstep(chin - 0.12, chin + 0.42 + 0.1 * identity.light.elevation, y + 0.30 * mx**2 - 0.12 * direction[0] * x)
     under_chin = np.broadcast_to(under_chin, shape).astype(np.float32)
     lit = shade(skin, np.float32(normal), under_chin, light, direction, 0.02)
 
@@ -129,7 +129,7 @@ def backdrop(identity: Identity, size: tuple[int, int]) -> np.ndarray:
             box = (x > left) & (x < left + w) & (y > top) & (y < top + h)
             tone = (first if rng.random() < 0.5 else second) * rng.uniform(0.35, 1.3)
             picture = np.where(box[..., None], tone, picture)
-    picture = cv2.GaussianBlur(picture, (0, 0), 0.022 * min(size))
+    picture = cv2.GaussianBlur(picture, (0, 0), 0.04 * min(size))
     level = np.mean(identity.light.sky) * 0.9 + 0.45
     grain = cv2.GaussianBlur(np.float32(rng.standard_normal((height, width))), (0, 0), 0.7)[..., None] * 0.01
     return np.float32(np.clip(picture * level * (1 + grain), 0, 1))

@@ -36,17 +36,17 @@ def _eye(under: np.ndarray, mx: np.ndarray, y: np.ndarray, side: int, identity: 
     level = np.float32(light.key) * 0.62 + np.float32(light.sky) * 0.85
     u = (mx - identity.eye_x) / width  # -1 at the inner corner, 1 at the outer
     inside = np.clip(1 - u * u, 0, 1)
-    axis = -identity.eye_tilt * width * u + 0.012 * (u < -0.7) * 0
+    axis = -identity.eye_tilt * width * u
     height = identity.eye_height * (1 + 0.10 * max(pose.brow, 0))
     lid_open = axis - 1.12 * height * inside ** (0.62 + 0.10 * u)
     lid_low = axis + 0.62 * height * inside**0.80
     lid_top = lid_open + (lid_low - lid_open) * 0.97 * pose.blink
 
     opening = smoothstep(-soft / 2, soft / 2, np.minimum(y - lid_top, lid_low - y)) * smoothstep(1.03, 0.97, np.abs(u))
-    gaze_x, gaze_y = identity.eye_x + side * 0.075 * pose.gaze - 0.006, -0.012 - 0.05 * pose.pitch
+    gaze_x, gaze_y = identity.eye_x + side * 0.075 * pose.gaze - 0.006, -0.020 - 0.05 * pose.pitch
     radius = np.sqrt((mx - gaze_x) ** 2 + (y - gaze_y) ** 2) / IRIS
     ball = 1 - 0.42 * np.clip(np.abs(u), 0, 1) ** 2.2 - 0.30 * smoothstep(0.055, 0.0, y - lid_top)
-    white = np.float32([0.66, 0.62, 0.60])
+    white = np.float32([0.74, 0.70, 0.68]) * (0.62 + 0.45 * float(np.sqrt(identity.skin[0])))
     colour = (ball[..., None] * white) * (1 - 0.35 * smoothstep(-0.72, -0.98, u)[..., None] * np.float32([0.1, 0.9, 0.8]))
     colour = np.broadcast_to(colour, (*np.broadcast_shapes(ball.shape, radius.shape), 3)).copy()
 
@@ -58,8 +58,8 @@ def _eye(under: np.ndarray, mx: np.ndarray, y: np.ndarray, side: int, identity: 
     edge = max(0.14, 1.4 * pixel / IRIS)
     colour += (iris * ball[..., None] - colour) * smoothstep(1 + edge / 2, 1 - edge / 2, radius)[..., None]
     colour *= level
-    for dx, dy, size, strength in ((0.42, 0.40, 0.19, 0.9), (-0.45, -0.40, 0.16, 0.16)):
-        at_x, at_y = gaze_x + side * direction[0] * dx * IRIS, gaze_y + direction[1] * dy * IRIS - 0.10 * IRIS
+    for dx, dy, size, strength in ((0.55, 0.55, 0.17, 0.85), (-0.5, -0.5, 0.16, 0.12)):
+        at_x, at_y = gaze_x + side * direction[0] * dx * IRIS, gaze_y + direction[1] * dy * IRIS - 0.16 * IRIS
         spot = np.exp(-(((mx - at_x) ** 2 + (y - at_y) ** 2) / (max(size * IRIS, 0.8 * pixel) ** 2)))
         colour += strength * spot[..., None] * np.float32(light.key)
 

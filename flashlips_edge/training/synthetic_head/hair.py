@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from flashlips_edge.training.synthetic_head.anatomy import half_width
-from flashlips_edge.training.synthetic_head.fields import Canvas, along, blur, closed_curve, cover, distance_to, mirrored, noise, smoothstep
+from flashlips_edge.training.synthetic_head.fields import Canvas, along, blur, closed_curve, cover, distance_to, mirrored, noise, sample, smoothstep
 from flashlips_edge.training.synthetic_head.identity import Identity
 from flashlips_edge.training.synthetic_head.light import key_direction
 
@@ -49,13 +50,34 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
         reach += [(0.1, 0.995 + 0.6 * sides), (0.3, 0.97)]
     hull = distance_to(closed_curve(mirrored([(w, v) for v, w in reach]) if not long else mirrored([(w, v) for v, w in reach] + [(0.0, ends)])), grid)
 
-    ragged = {"afro": 0.05, "curly": 0.07, "wavy": 0.03}.get(style, 0.018)
-    rough = ragged * (noise(grid, 0.11 if curly else 0.05, rng) * 0.6 + noise(grid, 0.045, rng) * 0.4)
+    part = identity.parting if style in ("side", "long", "wavy", "bob", "quiff") else 0.0
+    crown_x, crown_y = part * 0.55, -1.42
+    angle = np.arctan2(x - crown_x, (y - crown_y) + 0.25)
+    radius = np.hypot(x - crown_x, y - crown_y)
+    if style in ("quiff", "short", "side", "fringe"):
+        flow, run = x - part * 0.2 + 0.25 * (y + 1) * np.sign(x - part), y
+        flow = np.where(y < -0.5, flow, x)
+        angle, radius = angle * 0.6 + flow * 0.5, run
+    if style == "wavy":
+        angle = angle + 0.022 * np.sin(radius * 9 + 0.8 * noise(grid, 0.6, rng)) * smoothstep(0.5, 1.2, radius)
+    if curly:
+        curl = noise(grid, 0.075, rng)
+        strands = 0.75 * curl + 0.5 * noise(grid, 0.03, rng)
+        lock = noise(grid, 0.16, rng)
+    else:
+        def comb(frequency: float, stretch: float) -> np.ndarray:
+            texture = np.float32(rng.standard_normal((64, 512)))
+            return sample(texture, (angle + 4) * frequency, (radius + 3) * stretch)
+
+        strands = 0.55 * comb(70, 1.6) + 0.5 * comb(38, 1.2)
+        lock = 0.7 * comb(11, 0.7) + 0.5 * comb(19, 0.9)
+
+    ragged = {"afro": 0.03, "curly": 0.05, "wavy": 0.03}.get(style, 0.02)
+    rough = ragged * (noise(grid, 0.11, rng) * 0.6 + noise(grid, 0.05, rng) * 0.4 if curly else 0.5 * strands)
     outer = cover(hull + rough, 0.05 if not curly else 0.07)
 
     # where the face shows through: below the hairline, between the temples
     line = identity.hairline
-    part = identity.parting if style in ("side", "long", "wavy", "bob", "quiff") else 0.0
     if style == "fringe":
         line = -0.44 - 0.06 * identity.hair_volume
     temple = 0.80
@@ -67,10 +89,12 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
         burn = half_width(identity, y) - 0.075 - (0.05 if style in ("buzz", "tied") else 0)
         inner = np.where(y < 0.25, np.maximum(along([(-0.9, temple - 0.06), (-0.5, 0.85), (-0.3, 0.83), (0.0, 0.90)], y), np.minimum(burn, 0.92)), 2.0)
         inner = np.where(y > 0.14, 2.0, inner) if style != "tied" else np.where(y > -0.05, 2.0, inner)
-    wisps = 0.035 * noise(grid, 0.07, rng) + 0.022 * noise(grid, 0.03, rng)
+    recede = (0.05 + 0.16 * identity.age) * (identity.femininity < 0.5) * (style != "fringe")
+    wisps = 0.02 * noise(grid, 0.09, rng) + 0.012 * noise(grid, 0.04, rng) if curly else (0.02 + 0.05 * (7 * identity.hair_volume % 1)) * (0.6 * strands + 0.5 * lock)
     if style == "fringe":
-        wisps = wisps + 0.05 * noise(grid._replace(y=grid.y * 0.12), 0.055, rng)
-    peak = line + 0.05 * np.exp(-((x / 0.14) ** 2)) * (style not in ("fringe",)) + 0.20 * np.clip(np.abs(x) / 0.80, 0, 1.2) ** 3.2
+        recede = (0.05 + 0.16 * identity.age) * (identity.femininity < 0.5) * (style != "fringe")
+    wisps = wisps + 0.035 * lock
+    peak = line + 0.05 * np.exp(-((x / 0.14) ** 2)) * (style not in ("fringe",)) + 0.20 * np.clip(np.abs(x) / 0.80, 0, 1.2) ** 3.2 - recede * np.exp(-(((np.abs(x) - 0.5) / 0.17) ** 2))
     if abs(part) > 0.12 and style != "quiff":  # a side parting sweeps the hair over one temple
         sweep = np.sign(part) * (x - part * 0.55)
         peak = peak - 0.10 + 0.30 * smoothstep(0.05, 0.95, -sweep) + 0.10 * smoothstep(0.1, 0.5, sweep)
@@ -80,29 +104,6 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
     if style == "buzz":
         front = front * 0.80
     behind = outer if long else outer * 0
-
-    crown_x, crown_y = part * 0.55, -1.42
-    angle = np.arctan2(x - crown_x, (y - crown_y) + 0.25)
-    radius = np.hypot(x - crown_x, y - crown_y)
-    if style in ("quiff", "short", "side", "fringe"):
-        flow, run = x - part * 0.2 + 0.25 * (y + 1) * np.sign(x - part), y
-        flow = np.where(y < -0.5, flow, x)
-        angle, radius = angle * 0.6 + flow * 0.5, run
-    if style == "wavy":
-        angle = angle + 0.045 * np.sin(radius * 11 + 2.5 * noise(grid, 0.5, rng) * 0.3)
-    if curly:
-        curl = noise(grid, 0.075, rng)
-        strands = 0.75 * curl + 0.5 * noise(grid, 0.03, rng)
-        lock = noise(grid, 0.16, rng)
-    else:
-        def comb(frequency: float, stretch: float) -> np.ndarray:
-            texture = np.float32(rng.standard_normal((64, 512)))
-            from flashlips_edge.training.synthetic_head.fields import sample
-
-            return sample(texture, (angle + 4) * frequency, (radius + 3) * stretch)
-
-        strands = 0.7 * comb(46, 1.6) + 0.5 * comb(22, 1.0)
-        lock = comb(9, 0.6) + 0.4 * comb(15, 0.9)
 
     # a rounded volume: brightest where it faces the light, dark towards its lower inside
     direction = key_direction(identity.light)
@@ -123,7 +124,5 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
     shine = (0.030 if curly else 0.085) * band * np.clip(0.7 + 0.5 * strands, 0, 2) * (style != "buzz")
     lit = lit + shine[..., None] * (0.5 * np.float32(light.key) + 0.5 * np.sqrt(np.float32(identity.hair_colour)))
     shift = np.float32([[1, 0, -direction[0] * 0.05 * grid.density], [0, 1, 0.06 * grid.density]])
-    import cv2
-
     cast = blur(cv2.warpAffine(front, shift, front.shape[::-1]), 0.045, grid)
     return Hair(np.float32(lit), np.float32(front), np.float32(behind), np.float32(cast * 0.42))

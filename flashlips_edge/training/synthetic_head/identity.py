@@ -10,7 +10,7 @@ from flashlips_edge.errors import UserError
 
 Colour = tuple[float, float, float]  # linear light, 0..1
 
-SKINS = ((248, 217, 202), (240, 202, 180), (230, 184, 156), (212, 163, 130), (186, 134, 100), (150, 102, 74), (112, 74, 54), (82, 54, 42))
+SKINS = ((240, 200, 180), (236, 190, 164), (226, 176, 146), (210, 158, 126), (184, 132, 98), (152, 104, 76), (118, 78, 56), (90, 58, 44))
 HAIRS = ((28, 23, 22), (44, 32, 27), (70, 48, 35), (98, 66, 42), (132, 92, 56), (178, 138, 88), (142, 68, 36), (205, 172, 122))
 EYES = ((66, 42, 26), (88, 58, 34), (112, 92, 52), (92, 116, 88), (92, 124, 152), (122, 142, 158))
 STYLES = ("bald", "buzz", "short", "side", "quiff", "fringe", "bob", "long", "wavy", "curly", "afro", "tied")
@@ -124,15 +124,15 @@ class Identity:
             style = rng.choice(STYLES, p=[0.12, 0.17, 0.24, 0.18, 0.11, 0.05, 0.01, 0.02, 0.02, 0.05, 0.03, 0.0])
         beard = "none" if woman else str(rng.choice(BEARDS, p=[0.42, 0.24, 0.08, 0.10, 0.16]))
         made_up = woman and rng.random() < 0.5
-        lip = skin * np.array([0.86, 0.66, 0.68]) * (1 - 0.06 * tone)
+        lip = skin * np.array([0.90, 0.62, 0.64]) * (1 - 0.06 * tone)
         if made_up:
             lip = lip * 0.55 + 0.45 * np.array([around(176, 40), around(62, 30), around(74, 30)])
         warm = around(0, 1.0)
         key_level = around(1.0, 0.22)
         hard = float(rng.random())
         ambient = 0.40 - 0.17 * hard + around(0, 0.06)
-        tint = np.array([1 + 0.16 * warm, 1.0, 1 - 0.20 * warm])
-        ambient_tint = np.array([1 - 0.08 * warm, 1.0, 1 + 0.10 * warm])
+        tint = np.array([1.03 + 0.12 * warm, 1.0, 0.97 - 0.14 * warm])
+        ambient_tint = np.array([1 - 0.06 * warm, 1.0, 1 + 0.07 * warm])
         light = Light(
             azimuth=around(0, 1.1),
             elevation=around(0.55, 0.45),
@@ -146,7 +146,7 @@ class Identity:
             return linear(np.clip(np.array(_hsv(rng.random(), rng.random() ** 1.5 * 0.8, 0.15 + 0.75 * rng.random())) * 255, 8, 240))
 
         def wall() -> Colour:
-            return linear(np.clip(np.array(_hsv(rng.random(), rng.random() ** 1.2 * 0.7, 0.2 + 0.7 * rng.random())) * 255, 10, 235))
+            return linear(np.clip(np.array(_hsv(rng.random(), rng.random() ** 2 * 0.6, 0.2 + 0.7 * rng.random())) * 255, 10, 235))
 
         return cls(
             seed=int(seed),
@@ -161,8 +161,8 @@ class Identity:
             chin_y=around(1.66 - 0.05 * fem, 0.11),
             cheek=around(0.5, 0.5),
             eye_x=around(0.445, 0.035),
-            eye_width=around(0.205 + 0.008 * fem, 0.022),
-            eye_height=around(0.074 + 0.016 * fem, 0.026),
+            eye_width=around(0.212 + 0.008 * fem, 0.022),
+            eye_height=around(0.077 + 0.013 * fem, 0.024),
             eye_tilt=around(0.03, 0.08),
             eye_colour=linear(eye),
             lash=float(np.clip(0.25 + 0.5 * fem + (0.35 if made_up else 0) + around(0, 0.2), 0.1, 1)),
@@ -179,7 +179,7 @@ class Identity:
             mouth_curve=around(0.0, 0.035),
             lip_colour=linear(np.clip(lip, 20, 235)),
             lip_gloss=float(np.clip((0.5 if made_up else 0.22) + around(0, 0.25), 0.05, 1)),
-            tooth_colour=linear(np.array([around(226, 18), around(216, 18), around(198, 26)]) * (1 - 0.08 * age)),
+            tooth_colour=linear(np.array([around(234, 14), around(226, 14), around(212, 20)]) * (1 - 0.08 * age)),
             hair_style=str(style),
             hair_colour=linear(np.clip(hair * around(1, 0.12), 14, 225)),
             hair_volume=float(rng.random()),

@@ -42,7 +42,7 @@ def paint(
     lower_inner, lower_outer = edges.lower_inner[None], edges.lower_outer[None]
     across = smoothstep(1.02, 0.97, np.abs(x) / half)[None]
 
-    inside = smoothstep(-soft / 2, soft / 2, np.minimum(rows - upper_inner, lower_inner - rows)) * across
+    inside = smoothstep(-1.6 * soft, -0.6 * soft, np.minimum(rows - upper_inner, lower_inner - rows)) * across  # reaches under the lips
     picture = under
     if mouth.gap > 0.004:
         picture = _over(picture, _inside(x, y, identity, lips, mouth, edges, level), inside)
@@ -59,7 +59,7 @@ def paint(
         else:
             slope = -0.62 + 1.05 * s**1.15
         slope = slope * (1 + 0.25 * mouth.roundness)
-        wrinkle = texture[: y.size, : x.size] * (0.07 + 0.10 * identity.age) * np.sin(np.pi * s)
+        wrinkle = texture[: y.size, : x.size] * (0.045 + 0.05 * identity.age) * np.sin(np.pi * s)
         side = t * 0.42 + wrinkle
         normal = cv2.merge([np.float32(np.broadcast_to(side, s.shape)), np.float32(slope), np.full(s.shape, 0.9, np.float32)])
         normal /= np.sqrt(np.sum(normal * normal, axis=2, keepdims=True))
@@ -95,7 +95,7 @@ def _inside(x: np.ndarray, y: np.ndarray, identity: Identity, lips: Lips, mouth:
     middle_top = float(np.max(mouth.middle_y - mouth.upper_lift))
     middle_bottom = middle_top + gap
     # little light comes in: more through a wide gap
-    into = 0.45 + 0.55 * min(1.0, gap / 0.12)
+    into = 0.55 + 0.55 * min(1.0, gap / 0.12)
     flesh = np.float32([0.20, 0.055, 0.05]) * level
     cavity = flesh * ((0.10 + 0.42 * down**1.5) * (1 - 0.6 * side**2) * into)[..., None]
 

@@ -48,7 +48,7 @@ def person(identity: Identity, density: float) -> Person:
         colour = colour + (np.float32(identity.hair_colour) * (0.55 + 0.12 * noise(grid, 0.02, np.random.default_rng(3)))[..., None] - colour) * beard[..., None] * 0.92
     if strands is not None:
         crevice = crevice * (1 - strands.shadow)
-    texture = noise(grid._replace(x=grid.x * 2.2, y=grid.y * 0.35), 0.035, np.random.default_rng([31, identity.seed]))
+    texture = noise(grid._replace(x=grid.x * 2.2, y=grid.y * 0.5), 0.024, np.random.default_rng([31, identity.seed]))
     return Person(
         grid,
         form.height,

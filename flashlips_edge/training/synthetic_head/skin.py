@@ -15,14 +15,14 @@ def albedo(identity: Identity, grid: Canvas, relief: Relief) -> np.ndarray:
     x, y = grid.x, grid.y
     mx = np.abs(x)
     skin = np.float32(identity.skin)
-    mottle = 1 + 0.030 * noise(grid, 0.16, rng) + 0.030 * noise(grid, 0.06, rng) + 0.028 * noise(grid, 0.022, rng)
+    mottle = 1 + 0.014 * noise(grid, 0.20, rng) + 0.012 * noise(grid, 0.06, rng) + 0.022 * noise(grid, 0.02, rng)
     colour = mottle[..., None] * skin
 
     fair = float(np.sqrt(skin[0]))
     blush = (0.30 + 0.5 * identity.redness) * bump(mx, y, (0.58, 0.42), 0.20, 0.17)
     blush += (0.35 + 0.5 * identity.redness) * bump(mx, y, (0, identity.nose_y - 0.1), 0.15, 0.13)
     blush += 0.3 * bump(mx, y, (0, identity.chin_y - 0.18), 0.2, 0.12) + 0.4 * smoothstep(0.93, 1.0, mx) * bump(mx, y, (1.0, 0.2), 0.2, 0.4)
-    blush = np.clip(blush, 0, 1) * (1 + 0.25 * noise(grid, 0.1, rng))
+    blush = np.clip(blush, 0, 1) * (1 + 0.15 * noise(grid, 0.1, rng))
     colour = colour * (1 - blush[..., None] * np.float32([0.02, 0.20, 0.17]) * fair)
     shade = bump(mx, y, (identity.eye_x - 0.04, 0.10), 0.17, 0.07) * (0.10 + 0.16 * identity.age) + 0.10 * bump(mx, y, (0.22, 0.0), 0.07, 0.10)
     colour = colour * (1 - shade[..., None] * np.float32([0.8, 1.0, 0.85]))
@@ -33,7 +33,7 @@ def albedo(identity: Identity, grid: Canvas, relief: Relief) -> np.ndarray:
         spots = smoothstep(1.7, 2.2, noise(grid, 0.06, rng)) * (identity.age - 0.5) * 0.5
         colour = colour * (1 - spots[..., None] * np.float32([0.3, 0.45, 0.5]))
 
-    nostril = bump(mx, y, (identity.nose_width * 0.46, identity.nose_y - 0.002), 0.052, 0.020)
+    nostril = bump(mx, y - 0.22 * (mx - identity.nose_width * 0.5), (identity.nose_width * 0.50, identity.nose_y + 0.004), 0.044, 0.019)
     colour = colour * (1 - 0.88 * np.clip(nostril * 1.25, 0, 1)[..., None] * np.float32([0.93, 1, 1]))
     under = bump(mx, y, (0, identity.nose_y + 0.05), 0.16, 0.045) * 0.22 * identity.light.elevation
     wing = bump(mx, y, (identity.nose_width + 0.02, identity.nose_y - 0.06), 0.016, 0.06) * 0.28
@@ -51,7 +51,6 @@ def beard(identity: Identity, grid: Canvas, relief: Relief) -> np.ndarray | None
     mx, y = np.abs(grid.x), grid.y
     lip_top, chin = identity.mouth_y - identity.upper_lip, identity.chin_y
     wobble = 0.03 * noise(grid, 0.09, rng) + 0.02 * noise(grid, 0.03, rng)
-    moustache = smoothstep(-0.02, 0.07, lip_top - 0.03 + 0.20 * (mx - 0.1) - identity.nose_y - 0.0 - np.abs(y - lip_top + 0.075 - 0.22 * mx) * 1.2 + wobble)
     moustache = smoothstep(0.075, 0.03, np.abs(y - (lip_top - 0.055 + 0.26 * mx**1.5)) + wobble * 0.5 + 0.02) * smoothstep(0.50, 0.36, mx + wobble)
     cheek_line = identity.mouth_y - 0.10 + 0.16 - 0.95 * np.clip(mx - 0.45, 0, 1) ** 1.25
     jaw = smoothstep(-0.05, 0.09, y - cheek_line + wobble) * smoothstep(0.35, 0.52, mx + 0.9 * np.clip(y - identity.mouth_y - 0.1, 0, 1) + wobble)
@@ -63,7 +62,7 @@ def beard(identity: Identity, grid: Canvas, relief: Relief) -> np.ndarray | None
         "goatee": np.maximum.reduce([moustache, chin_part, link * smoothstep(chin, chin - 0.2, y)]),
         "full": np.maximum.reduce([moustache, jaw, chin_part, link]) * 0.95,
     }[identity.beard]
-    strands = noise(grid, 0.018, rng) * 0.6 + noise(grid, 0.03, rng) * 0.4
-    patchy = np.clip(0.86 + 0.22 * strands + 0.10 * noise(grid, 0.2, rng), 0, 1)
-    soft = blur(np.float32(part), 0.012, grid)
+    strands = noise(grid._replace(x=grid.x * 1.6, y=grid.y * 0.8), 0.018, rng)
+    patchy = np.clip(0.86 + 0.13 * strands + 0.07 * noise(grid, 0.25, rng), 0, 1)
+    soft = blur(np.float32(part), 0.05 if identity.beard == "stubble" else 0.016, grid)
     return np.float32(np.clip(soft * patchy, 0, 1) * smoothstep(-0.01, 0.03, relief.inside))
