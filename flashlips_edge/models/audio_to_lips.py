@@ -1,0 +1,127 @@
+"""Audio to lips: a transformer whose velocity field carries noise to lips vectors (FlashLips, section 3.4).
+
+Flow matching in lips space: z_t = (1 - t) eps + t z, u = z - eps, loss |v(z_t, t, c) - u|^2, t ~ U(0, 1). Not stated
+in the paper and taken from FLOAT, which it cites: windows of 50 steps, 10 preceding ones as context, frame-wise AdaLN, condition
+dropout 0.1, preceding dropout 0.5, Euler steps, guidance on the speech.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flashlips_edge.models.editor import LIPS
+
+
+class AdaLayer(nn.Module):
+    """Pre-norm transformer layer whose norms are modulated and whose branches are gated step by step (AdaLN-zero)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x, condition [B, L, width] -> [B, L, width]."""
+        b, length, width = x.shape
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(F.silu(condition)).chunk(6, -1)
+        hidden = self.norm_attention(x) * (1 + scale_a) + shift_a
+        q, k, v = self.qkv(hidden).reshape(b, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, length, width)
+        x = x + gate_a * self.project(mixed)
+        return x + gate_m * self.mlp(self.norm_mlp(x) * (1 + scale_m) + shift_m)
+
+
+class AudioToLips(nn.Module):
+    """The velocity field and its integration over a window of T steps.
+
+    ``velocity``: z [B, T, 12], time [B], speech [B, T, D], emotion [B, E], reference_lips [B, K, 12], previous_lips [B, P, 12],
+    keep [B] (0 drops the speech condition), keep_previous [B] -> [B, T, 12].
+    ``forward``: the whole Euler integration from noise [B, T, 12] to lips [B, T, 12], with guidance on the speech.
+    """
+
+    def __init__(
+        self,
+        speech_width: int,
+        width: int,
+        layers: int,
+        heads: int,
+        window: int,
+        previous: int,
+        references: int,
+        emotions: int,
+        steps: int,
+        guidance: float,
+    ) -> None:
+        super().__init__()
+        self.steps, self.guidance, self.width = steps, guidance, width
+        self.register_buffer("mean", torch.zeros(LIPS))
+        self.register_buffer("deviation", torch.ones(LIPS))
+        self.enter = nn.Linear(LIPS, width)
+        self.enter_previous = nn.Linear(LIPS, width)
+        self.condition_speech = nn.Linear(speech_width, width)
+        self.no_speech = nn.Parameter(torch.zeros(width))
+        self.no_previous = nn.Parameter(torch.zeros(width))
+        self.condition_references = nn.Sequential(nn.Linear(references * LIPS, width), nn.SiLU(), nn.Linear(width, width))
+        self.condition_emotion = nn.Linear(emotions, width, bias=False)
+        self.condition_time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.position = nn.Parameter(torch.randn(1, previous + window, width) * 0.1)
+        self.layers = nn.ModuleList(AdaLayer(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, LIPS)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+        half = width // 2
+        self.register_buffer("frequencies", torch.exp(-math.log(1e4) * torch.arange(half) / half) * 1000, persistent=False)
+
+    def normalise(self, lips: Tensor) -> Tensor:
+        """Lips vectors in units of the training set's deviation."""
+        return (lips - self.mean) / self.deviation
+
+    def context(self, speech: Tensor, emotion: Tensor, reference_lips: Tensor, previous_lips: Tensor, keep: Tensor, keep_previous: Tensor) -> tuple[Tensor, Tensor]:
+        """What does not change with flow time: previous tokens [B, P, width], conditions [B, P+T, width]. Lips are normalised."""
+        b, p = previous_lips.shape[:2]
+        heard = self.condition_speech(speech) * keep[:, None, None] + self.no_speech * (1 - keep[:, None, None])
+        who = self.condition_references(reference_lips.flatten(1)) + self.condition_emotion(emotion)
+        before = self.enter_previous(previous_lips) * keep_previous[:, None, None] + self.no_previous * (1 - keep_previous[:, None, None])
+        silent = self.no_speech.expand(b, p, -1)
+        return before, torch.cat([silent, heard], 1) + who[:, None]
+
+    def field(self, z: Tensor, time: Tensor, before: Tensor, condition: Tensor) -> Tensor:
+        """Velocity [B, T, 12] at normalised lips z [B, T, 12] and flow time [B]."""
+        angles = time[:, None] * self.frequencies  # [B, width/2]
+        clock = self.condition_time(torch.cat([angles.sin(), angles.cos()], 1))
+        x = torch.cat([before, self.enter(z)], 1) + self.position
+        condition = condition + clock[:, None]
+        for layer in self.layers:
+            x = layer(x, condition)
+        return self.leave(self.norm(x[:, before.shape[1] :]))
+
+    def forward(self, noise: Tensor, speech: Tensor, emotion: Tensor, reference_lips: Tensor, previous_lips: Tensor) -> Tensor:
+        """Euler: z <- z + v / steps, v = v_no + guidance (v_speech - v_no); both velocities in one batch of 2B."""
+        reference_lips, previous_lips = self.normalise(reference_lips), self.normalise(previous_lips)
+        b = noise.shape[0]
+
+        def twice(x: Tensor) -> Tensor:
+            return torch.cat([x, x], 0)
+
+        keep = torch.cat([noise.new_ones(b), noise.new_zeros(b)], 0)
+        before, condition = self.context(
+            twice(speech), twice(emotion), twice(reference_lips), twice(previous_lips), keep, torch.ones_like(keep)
+        )
+        z = noise
+        for step in range(self.steps):
+            time = torch.full_like(keep, step / self.steps)
+            heard, unheard = self.field(twice(z), time, before, condition).chunk(2, 0)
+            z = z + (unheard + self.guidance * (heard - unheard)) / self.steps
+        return z * self.deviation + self.mean

@@ -1,0 +1,89 @@
+"""Training clips of the synthetic head: many people, a few poses each, several lips in every pose.
+
+    python -m flashlips_edge.training.synthetic_clips --people 160 --out work/clips
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from flashlips_edge.training.prepare import CROP_SIZE
+from flashlips_edge.training.synthetic_head import Identity, Lips, Pose, render
+
+POSES, LIPS_PER_POSE = 6, 5
+FIRST_SEED = 1000  # smaller seeds are for tests and the demo
+
+
+def random_lips(generator: np.random.Generator) -> Lips:
+    """Closed one time in five, else anywhere in what speech uses."""
+    if generator.random() < 0.2:
+        return Lips(press=float(generator.random() < 0.5))
+    jaw = float(np.clip(generator.gamma(2.0, 0.18), 0, 1))
+    rounded = float(generator.random() * (generator.random() < 0.3))
+    return Lips(
+        jaw=jaw,
+        width=float(generator.uniform(-0.6, 0.8)),
+        round=rounded,
+        upper_teeth=float(generator.random()),
+        lower_teeth=float(generator.random() ** 2),
+        tongue=float(generator.random() ** 2),
+        tuck=float(generator.random() < 0.06),
+    )
+
+
+def random_pose(generator: np.random.Generator) -> Pose:
+    """A pose as the tracker would cut it: nearly centred, turned a little."""
+    clip = np.clip
+    return Pose(
+        yaw=float(clip(generator.normal(0, 0.15), -0.5, 0.5)),
+        pitch=float(clip(generator.normal(0, 0.08), -0.3, 0.3)),
+        roll=float(clip(generator.normal(0, 0.06), -0.3, 0.3)),
+        x=float(generator.normal(0, 0.015)),
+        y=float(generator.normal(0, 0.015)),
+        scale=float(clip(generator.normal(1.0, 0.06), 0.8, 1.25)),
+        blink=float(generator.random() < 0.1),
+        brow=float(clip(generator.normal(0, 0.3), -1, 1)),
+        gaze=float(clip(generator.normal(0, 0.2), -1, 1)),
+    )
+
+
+def make(seed: int, out: Path) -> None:
+    """Write ``out/synthetic.<seed>/`` as ``prepare`` does, with the true lips params.npy float32 [T, 6] and no sound."""
+    folder = out / f"synthetic.{seed}"
+    if (folder / "crops.npy").exists():
+        return
+    generator = np.random.default_rng(seed)
+    identity = Identity.from_seed(seed)
+    crops, params = [], []
+    for _ in range(POSES):
+        pose = random_pose(generator)
+        for _ in range(LIPS_PER_POSE):
+            lips = random_lips(generator)
+            crops.append(render(identity, pose, lips, (CROP_SIZE, CROP_SIZE)))
+            open_jaw = lips.jaw * (1 - lips.press) * (1 - lips.tuck)  # what is seen, not what the jaw does behind pressed lips
+            params.append([open_jaw, *lips.vector()[1:]])
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "params.npy", np.float32(params))
+    np.save(folder / "pts_ns.npy", np.arange(len(crops)) * 40_000_000)
+    np.save(folder / "crops.npy", np.stack(crops))
+
+
+def main(
+    people: Annotated[int, typer.Option(help="how many")] = 160,
+    out: Annotated[Path, typer.Option(help="folder for the clips")] = Path("work/clips"),
+    workers: Annotated[int, typer.Option(help="processes")] = 2,
+) -> None:
+    """Render training clips of the synthetic head."""
+    seeds = range(FIRST_SEED, FIRST_SEED + people)
+    with ProcessPoolExecutor(workers) as pool:
+        list(tqdm(pool.map(make, seeds, [out] * people), total=people, unit="person"))
+
+
+if __name__ == "__main__":
+    typer.run(main)
