@@ -1,0 +1,135 @@
+"""The bundle: a folder with a manifest, ONNX graphs, golden inputs and outputs. Written whole, verified when opened.
+
+    manifest.json     schema, preset, crop size, lips constants, graphs with tensor names and shapes, sha256 of every file
+    <graph>.onnx      one network each
+    golden/<graph>.npz  inputs and outputs that the graph must reproduce
+    MODEL_CARD.md, LICENSE
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from flashlips_edge.errors import UserError
+from flashlips_edge.files import write_bytes
+
+SCHEMA = 1
+SHIPPED = Path(__file__).parent / "bundles"
+GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder", "speech_encoder", "audio_to_lips")
+REQUIRED = ("schema", "preset", "crop_size", "lips", "audio_to_lips", "graphs", "files", "licence")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle. ``manifest`` is the parsed manifest.json."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @staticmethod
+    def open(name_or_folder: str | Path) -> Bundle:
+        """Open a shipped bundle by name or any bundle by folder.
+
+        Raises:
+            UserError: no such bundle, a manifest that cannot be read or is of a newer schema, a file that is missing, altered
+                or outside the folder.
+        """
+        folder = _find(name_or_folder)
+        manifest = _read(folder)
+        for name, digest in manifest["files"].items():
+            path = _inside(folder, name)
+            if not path.is_file():
+                raise UserError(f"bundle {folder}: {name} is missing; make the bundle again with make bundle")
+            if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                raise UserError(f"bundle {folder}: {name} was altered, its sha256 is not the manifest's; make the bundle again with make bundle")
+        for graph in GRAPHS:
+            entry = manifest["graphs"].get(graph)
+            if not isinstance(entry, dict) or entry.get("file") not in manifest["files"]:
+                raise UserError(f"bundle {folder}: the manifest lists no file for the graph {graph}; make the bundle again with make bundle")
+        return Bundle(folder, manifest)
+
+    @property
+    def preset(self) -> str:
+        return self.manifest["preset"]
+
+    @property
+    def crop_size(self) -> int:
+        """Side of the face crop in pixels."""
+        return self.manifest["crop_size"]
+
+    @property
+    def lips_opening(self) -> np.ndarray:
+        """float32 [12]: the direction in lips space along which mouths open."""
+        return np.array(self.manifest["lips"]["opening"], np.float32)
+
+    @property
+    def lips_closed(self) -> np.ndarray:
+        """float32 [12]: a closed mouth, for faces that never showed theirs."""
+        return np.array(self.manifest["lips"]["closed"], np.float32)
+
+    def graph_path(self, graph: str) -> Path:
+        return _inside(self.folder, self.manifest["graphs"][graph]["file"])
+
+    def golden(self, graph: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Inputs, and the outputs that they must give within ``golden_tolerance`` of the manifest's entry."""
+        with np.load(self.folder / "golden" / f"{graph}.npz", allow_pickle=False) as arrays:
+            inputs = {k.removeprefix("in."): arrays[k] for k in arrays.files if k.startswith("in.")}
+            outputs = {k.removeprefix("out."): arrays[k] for k in arrays.files if k.startswith("out.")}
+        return inputs, outputs
+
+
+def write_manifest(folder: Path, fields: dict[str, Any]) -> None:
+    """Write manifest.json for the files that stand in ``folder``, with their sha256; the manifest comes last."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json" and not p.name.startswith("."))
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    manifest = {"schema": SCHEMA, **fields, "files": files}
+    write_bytes(folder / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
+
+
+def _find(name_or_folder: str | Path) -> Path:
+    for folder in (Path(name_or_folder), SHIPPED / str(name_or_folder)):
+        if (folder / "manifest.json").is_file():
+            return folder
+    names = sorted(p.parent.name for p in SHIPPED.glob("*/manifest.json"))
+    near = difflib.get_close_matches(str(name_or_folder), names, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(f"--bundle {name_or_folder}: no folder with a manifest.json and none of the shipped bundles ({', '.join(names) or 'none'}){hint}")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise UserError(f"{path}: not a readable manifest; make the bundle again with make bundle") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
+        raise UserError(f"{path}: not a bundle's manifest; make the bundle again with make bundle")
+    if manifest["schema"] > SCHEMA:
+        raise UserError(f"{path}: schema {manifest['schema']} is newer than {SCHEMA}, the newest this version reads; update flashlips-edge")
+    missing = [key for key in REQUIRED if key not in manifest]
+    shapes = {"lips": dict, "audio_to_lips": dict, "graphs": dict, "files": dict, "crop_size": int, "preset": str}
+    wrong = [key for key, kind in shapes.items() if key in manifest and not isinstance(manifest[key], kind)]
+    if missing or wrong:
+        raise UserError(f"{path}: the entry {(missing + wrong)[0]} is missing or malformed; make the bundle again with make bundle")
+    for vector in ("opening", "closed"):
+        if np.shape(manifest["lips"].get(vector)) != (12,):
+            raise UserError(f"{path}: lips.{vector} must be 12 numbers; make the bundle again with make bundle")
+    return manifest
+
+
+def _inside(folder: Path, name: Any) -> Path:
+    """The path of a file of the bundle; names that would leave the folder are refused."""
+    pure = PurePosixPath(str(name))
+    if not isinstance(name, str) or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
+        raise UserError(f"bundle {folder}: the manifest names {name!r}, which is outside the bundle; do not use this bundle")
+    path = folder / pure
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"bundle {folder}: {name} leads outside the bundle; do not use this bundle")
+    return path
