@@ -56,7 +56,8 @@ class Avatar:
                 break
         crops = [Target.of(frame, box, self._crop_size).crop for frame, box in self._sample()]
         images = [crop.image for crop in crops if crop is not None]
-        self.identity = Identity.of(networks, images) if images else None
+        with times.stage("networks"):
+            self.identity = Identity.of(networks, images) if images else None
 
     def targets(self) -> Iterator[Target]:
         """Every picture with its face, 0 1 2 ... last ... 2 1 0 1 ..., pts from 0 and without a jump at the turns."""

@@ -26,13 +26,13 @@ class Identity:
     closed_lips: np.ndarray
 
     @staticmethod
-    def of(networks: Networks, crops: list[np.ndarray]) -> "Identity":
+    def of(networks: Networks, crops: list[np.ndarray]) -> Identity:
         """The identity in crops, uint8 [S, S, 3] each, at least one."""
         lips = np.concatenate([networks.lips(crop[None]) for crop in crops])  # [N, 12]
         return Identity._from_lips(networks, crops, lips)
 
     @staticmethod
-    def _from_lips(networks: Networks, crops: list[np.ndarray], lips: np.ndarray) -> "Identity":
+    def _from_lips(networks: Networks, crops: list[np.ndarray], lips: np.ndarray) -> Identity:
         opening = lips @ networks.bundle.lips_opening  # [N]
         chosen = choose_references(lips, opening)
         latents = networks.encode(np.stack([crops[i] for i in chosen]))  # [4, C, h, w]

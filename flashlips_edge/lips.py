@@ -12,18 +12,14 @@ from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, log_m
 from flashlips_edge.speech.silence import silence_weight
 
 STEP_NS = 1_000_000_000 // STEP_RATE_HZ
-CONTEXT_STEPS = 25  # speech heard on either side of a window, so that its edges sound like its middle
+CONTEXT_STEPS = 10  # speech heard on either side of a window, so that its edges sound like its middle
 HISTORY_STEPS = 10 * STEP_RATE_HZ  # what silence is judged by on a live source
 
 
 class LipsTrack:
-    """Lips vectors in order of their pts, read at any pts. Written by one thread, read by another.
+    """Lips vectors in order of their pts, read at any pts. Written by one thread, read by another; `forget` bounds it."""
 
-    `limit` bounds what is kept: the oldest vectors go first. None keeps all (12 floats for a step).
-    """
-
-    def __init__(self, limit: int | None = None):
-        self._limit = limit
+    def __init__(self) -> None:
         self._pts_ns: list[int] = []
         self._lips: list[np.ndarray] = []
         self._lock = threading.Lock()
@@ -35,8 +31,6 @@ class LipsTrack:
                 return
             self._pts_ns.append(int(pts_ns))
             self._lips.append(np.asarray(lips, np.float32))
-            if self._limit is not None and len(self._pts_ns) > 2 * self._limit:
-                del self._pts_ns[: -self._limit], self._lips[: -self._limit]
 
     def at(self, pts_ns: int) -> np.ndarray | None:
         """The vector [12] at a time, linear between its neighbours; the first before the track, the last after it; None if empty."""
@@ -51,6 +45,12 @@ class LipsTrack:
             start, end = self._pts_ns[after - 1], self._pts_ns[after]
             share = np.float32((pts_ns - start) / (end - start))
             return self._lips[after - 1] * (1 - share) + self._lips[after] * share
+
+    def forget(self, before_ns: int) -> None:
+        """Drop the vectors that no time from `before_ns` on needs."""
+        with self._lock:
+            stale = max(0, bisect_right(self._pts_ns, before_ns) - 1)
+            del self._pts_ns[:stale], self._lips[:stale]
 
     @property
     def end_ns(self) -> int:

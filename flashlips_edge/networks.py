@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from math import floor
+
 import cv2
 import numpy as np
 
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
+from flashlips_edge.face.crop import MOUTH
 
 LIPS_SIZE = 12  # length of a lips vector
 N_REFERENCES = 4
+ROWS_ABOVE = 2  # latent rows decoded above the pasted region; the editor was trained through the same cut
 
 
 class Networks:
@@ -43,12 +47,21 @@ class Networks:
         """Latents float32 [B, C, h, w] of crops uint8 [B, S, S, 3]."""
         return self._run("latent_encoder", image=_to_network(crops))["latent"]
 
-    def edit(self, latents: np.ndarray, reference_latents: np.ndarray, lips: np.ndarray) -> np.ndarray:
-        """Pictures float32 [B, S, S, 3], 0 to 255, of latents [B, C, h, w] speaking lips [B, 12]; reference_latents [4C, h, w] are shared."""
+    def edit(
+        self, crops: np.ndarray, latents: np.ndarray, reference_latents: np.ndarray, lips: np.ndarray
+    ) -> np.ndarray:
+        """Pictures float32 [B, S, S, 3], 0 to 255, of crops uint8 [B, S, S, 3] that speak lips [B, 12].
+
+        latents [B, C, h, w] are the crops'; the reference latents [4C, h, w] are one face's, all crops share them. Above the
+        mouth the pictures are the crops' own.
+        """
         references = np.repeat(reference_latents[None], len(latents), axis=0)  # [B, 4C, h, w]
         edited = self._run("editor", latent=latents, reference_latents=references, lips=lips)["edited_latent"]
-        images = self._run("latent_decoder", edited_latent=edited)["image"]  # [B, 3, S, S]
-        return np.ascontiguousarray((np.clip(images, 0.0, 1.0) * 255.0).transpose(0, 2, 3, 1))
+        first_row = self._first_row(edited.shape[2])
+        images = self._run("latent_decoder", edited_latent=edited[:, :, first_row:])["image"]  # [B, 3, S', S]
+        pictures = crops.astype(np.float32)
+        pictures[:, -images.shape[2] :] = (np.clip(images, 0.0, 1.0) * 255.0).transpose(0, 2, 3, 1)
+        return pictures
 
     def lips(self, crops: np.ndarray) -> np.ndarray:
         """Lips vectors float32 [B, 12] of crops uint8 [B, S, S, 3]."""
@@ -73,6 +86,12 @@ class Networks:
             reference_lips=reference_lips[None],
             previous_lips=previous_lips[None],
         )["lips"][0]
+
+    def _first_row(self, rows: int) -> int:
+        """The first row of a latent that is decoded: two above what is pasted, if the decoder takes parts of latents."""
+        if isinstance(self.engine("latent_decoder").input_shapes["edited_latent"][2], int):
+            return 0
+        return max(0, floor((MOUTH.centre_y - MOUTH.radius_y) * rows) - ROWS_ABOVE)
 
     def _run(self, graph_name: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self.engine(graph_name).run(inputs)

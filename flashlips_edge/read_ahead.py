@@ -2,62 +2,36 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import suppress
 from typing import TypeVar
+
+from flashlips_edge.pump.clock import MonotonicClock
+from flashlips_edge.pump.mailbox import ClosedError, Mailbox
+from flashlips_edge.pump.stage import LOOK_NS, Stage
 
 Item = TypeVar("Item")
 
-POLL_S = 0.1  # how soon the thread notices that nobody reads any more
-_END = object()
 
-
-def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """The same items, made in a thread up to `depth` ahead; what it raises is raised here.
+def read_ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+    """The same items, made in a thread up to `depth` ahead; what making them raises is raised here.
 
     The generator owns the thread: closing it, or leaving its loop, stops the thread and closes `items`.
     """
-    ahead: queue.Queue = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                ahead.put(item, timeout=POLL_S)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        last: object = _END
-        source = iter(items)
-        try:
-            for item in source:
-                if not put((item,)):
-                    break
-        except BaseException as error:  # handed over to the reader, which raises it
-            last = error
-        finally:
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()
-        put(last)
-
-    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
-    thread.start()
+    ahead: Mailbox[Item] = Mailbox(MonotonicClock(), depth, newest_wins=False)
+    stage = Stage("read-ahead", items, sink=ahead)
+    stage.start()
     try:
         while True:
             try:
-                item = ahead.get(timeout=POLL_S)
-            except queue.Empty:
+                item = ahead.get(LOOK_NS)
+            except TimeoutError:
                 continue
-            if item is _END:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item[0]  # type: ignore[index]
+            except ClosedError:
+                break
+            yield item
+        stage.join()
     finally:
-        stop.set()
-        thread.join()
+        stage.stop()
+        with suppress(Exception):  # of items that nobody will read
+            stage.join()

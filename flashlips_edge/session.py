@@ -8,7 +8,7 @@
 
 or, frame by frame, on a live face:
 
-    session.push_audio(piece, pts_ns)                 # one thread may push ...
+    session.push_audio(piece, pts_ns, live=True)      # one thread may push ...
     frame = session.lip_sync(frame)                   # ... while another edits
 
 Times are nanoseconds on one clock of your choice; an avatar's first frame and speech pushed without a pts are at 0.
@@ -17,7 +17,7 @@ A session owns its networks, trackers and threads; `close` ends them. One thread
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -38,22 +38,21 @@ from flashlips_edge.target import Target
 
 BATCH = 4  # frames that go through the networks together on files
 LIVE_STEPS = 5  # lips steps made at a time on live speech: 200 ms
-LIVE_TRACK_STEPS = 1500  # one minute
+KEPT_LIPS_NS = 1_000_000_000  # of the past, on a live run
 PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder")
 
 
 class Session:
     """One face that is made to speak. `times` holds the seconds of each stage, `lips` the lips vectors by pts."""
 
-    def __init__(self, bundle: Bundle, threads: int = 2, detector: str | Path | None = None, live: bool = False):
+    def __init__(self, bundle: Bundle, threads: int = 2, detector: str | Path | None = None):
         self.networks = Networks(bundle, threads)
         self.networks.load(*PICTURE_GRAPHS)
         self.times = StageTimes()
-        self.lips = LipsTrack(LIVE_TRACK_STEPS if live else None)
+        self.lips = LipsTrack()
         self.end_ns: int | None = None  # where the speech ends, once `finish` has been called
         self.avatar: Avatar | None = None
         self._detector_path = detector
-        self._live = live
         self._tracker = FaceTracker(self._new_detector())
         self._driver_tracker: FaceTracker | None = None
         self._live_identity = LiveIdentity(self.networks)
@@ -65,16 +64,11 @@ class Session:
         self._next: Target | None = None
 
     @staticmethod
-    def open(
-        bundle: str | Path = "nano", threads: int = 2, detector: str | Path | None = None, live: bool = False
-    ) -> "Session":
-        """A session on a bundle's name or folder. `detector` is a YuNet file, else the Haar cascade finds the face.
+    def open(bundle: str | Path = "nano", threads: int = 2, detector: str | Path | None = None) -> Session:
+        """A session on a bundle's name or folder. `detector` is a YuNet file, else the Haar cascade finds the face."""
+        return Session(Bundle.open(bundle), threads, detector)
 
-        `live` makes lips from speech in steps of 200 ms, soon after it is pushed, instead of in windows of two seconds.
-        """
-        return Session(Bundle.open(bundle), threads, detector, live)
-
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,17 +81,19 @@ class Session:
 
     def use_avatar(self, path: str | Path) -> Avatar:
         """The recorded face to speak, a video or a folder: before any speech is pushed. Gives what was made of it."""
-        with self.times.stage("prepare"):
-            self.avatar = Avatar(path, self.networks, self._new_detector(), self.times)
+        self.avatar = Avatar(path, self.networks, self._new_detector(), self.times)
         self._targets = self.avatar.targets()
         return self.avatar
 
-    def push_audio(self, waveform: np.ndarray, pts_ns: int = 0) -> None:
-        """More speech: float32 [N] mono at 16 kHz. `pts_ns` is the time of the very first sample; later ones follow it."""
+    def push_audio(self, waveform: np.ndarray, pts_ns: int = 0, live: bool = False) -> None:
+        """More speech: float32 [N] mono at 16 kHz. `pts_ns` is the time of the very first sample; later ones follow it.
+
+        `live` makes lips in steps of 200 ms, soon after they are said, instead of in windows of two seconds. The first piece decides.
+        """
         if self._speech is None:
             self._speech_start_ns = pts_ns
             self._speech = SpeechToLips(
-                self.networks, *self._lips_of_face(), new_steps=LIVE_STEPS if self._live else None
+                self.networks, *self._lips_of_face(), new_steps=LIVE_STEPS if live else None
             )
         self._speech.speak_as(*self._lips_of_face())
         self._speech_samples += len(waveform)
@@ -132,14 +128,14 @@ class Session:
         if self.ended or (self.end_ns is None and target.frame.pts_ns > self.lips.end_ns):
             return None
         self._next = None
-        return self.paint(target, self.edit([target])[0])
+        return self.speak(target)
 
     @property
     def ended(self) -> bool:
         """Whether the avatar has given its last frame of this speech."""
         return self.end_ns is not None and self._peek().frame.pts_ns >= self.end_ns
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """All frames up to the end, after `finish`: the same as pull_frame's, but with every stage in its own thread."""
         ahead = read_ahead(self._until_end(), 2 * BATCH)
         edited = read_ahead(self._edit_in_batches(ahead), BATCH)
@@ -151,11 +147,21 @@ class Session:
 
     def lip_sync(self, frame: Frame) -> Frame:
         """A live frame with the lips of its pts; the frame itself where there is no face or nothing has been pushed."""
+        return self.speak(self.track(frame))
+
+    def track(self, frame: Frame) -> Target:
+        """A live frame with its face; frames come in order."""
         with self.times.stage("face"):
             box = self._tracker.update(frame.luma, frame.pts_ns)
+        with self.times.stage("crop"):
             target = Target.of(frame, box, self.networks.crop_size)
         if target.crop is None:
             self._live_identity = LiveIdentity(self.networks)  # who comes next may be somebody else
+        return target
+
+    def speak(self, target: Target) -> Frame:
+        """The target's frame with the lips of its pts. Targets come in order: older lips are forgotten."""
+        self.lips.forget(target.frame.pts_ns - KEPT_LIPS_NS)
         return self.paint(target, self.edit([target])[0])
 
     def edit(self, targets: list[Target]) -> list[np.ndarray | None]:
@@ -167,8 +173,9 @@ class Session:
             return edited
         with self.times.stage("networks"):
             identity = self._identity_for(targets[faces[0]])
+            crops = np.stack([targets[i].crop.image for i in faces])
             latents = self._latents([targets[i] for i in faces])
-            images = self.networks.edit(latents, identity.reference_latents, np.stack([lips[i] for i in faces]))
+            images = self.networks.edit(crops, latents, identity.reference_latents, np.stack([lips[i] for i in faces]))
         for i, image in zip(faces, images):
             edited[i] = image
         return edited
@@ -203,7 +210,7 @@ class Session:
         """Latents [B, C, h, w]; an avatar's are computed once."""
         known = self.avatar.latents if self.avatar is not None else {}
         new = [t for t in targets if t.index is None or t.index not in known]
-        fresh = iter(self.networks.encode(np.stack([t.crop.image for t in new]))) if new else iter(())
+        fresh = iter(self.networks.encode(np.stack([t.crop.image for t in new if t.crop is not None]))) if new else iter(())
         latents = []
         for target in targets:
             latent = known.get(target.index) if target.index is not None else None
@@ -226,7 +233,7 @@ class Session:
             target, self._next = self._peek(), None
             yield target
 
-    def _edit_in_batches(self, targets: Iterator[Target]) -> Iterator[tuple[Target, np.ndarray | None]]:
+    def _edit_in_batches(self, targets: Generator[Target, None, None]) -> Iterator[tuple[Target, np.ndarray | None]]:
         try:
             while batch := list(islice(targets, BATCH)):
                 yield from zip(batch, self.edit(batch))

@@ -26,7 +26,7 @@ class Target:
     index: int | None = None  # the picture's number in a looped avatar
 
     @staticmethod
-    def of(frame: Frame, box: Box | None, crop_size: int, index: int | None = None) -> "Target":
+    def of(frame: Frame, box: Box | None, crop_size: int, index: int | None = None) -> Target:
         """The frame with the face in `box`."""
         if box is None:
             return Target(frame, None)

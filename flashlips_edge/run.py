@@ -1,0 +1,199 @@
+"""The command line: python -m flashlips_edge.run --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import NoReturn
+
+from flashlips_edge.errors import UserError
+from flashlips_edge.live import lip_sync_live
+from flashlips_edge.media import microphone, window
+from flashlips_edge.media.audio_file import RATES_HZ, SPEECH_RATE_HZ, read_pcm, read_sound
+from flashlips_edge.media.camera import Camera
+from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.pump.clock import Clock, MonotonicClock
+from flashlips_edge.recorded import Report, lip_sync_recording
+from flashlips_edge.session import Session
+from flashlips_edge.voices import LiveFace, LiveVoice, PcmStream, RecordedFace, RecordedVoice, Voice
+
+PROGRAM = "flashlips_edge.run"
+STOPPED = 130  # exit status of a run that Ctrl-C ended early; the file is finished and plays
+WRONG_USE = 2
+CAMERA = "camera:"
+DEFAULT_FOLDER = Path("out")
+CAMERA_OUT = DEFAULT_FOLDER / "camera.mp4"
+SPEECH = Path(__file__).parent / "assets" / "speech.flac"
+
+EPILOG = """\
+examples
+  --avatar face.mp4 --audio speech.wav --out result.mp4      a recorded face speaks a recording
+  --avatar face.mp4 --driver other.mp4                       ... or moves its lips as another face does
+  some-tts | ... --avatar face.mp4 --audio - --sample-rate 24000
+  --camera 0                                                 your face, the microphone's words
+
+A run on recordings ends with the speech or the driver; a camera runs until Ctrl-C or --seconds.
+Ctrl-C finishes the file: exit status 130 for recordings, 0 for a camera. Wrong use: one sentence and exit status 2.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help names every option")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every option of the command line."""
+    result = Parser(
+        prog=f"python -m {PROGRAM}",
+        description="Lip-sync a recorded face or a camera to speech or to another face.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    face = result.add_argument_group("the face that speaks (one of)")
+    face.add_argument("--avatar", metavar="VIDEO|FOLDER", help="a recorded face: looped there and back if the speech is longer")
+    face.add_argument("--camera", metavar="INDEX|DEVICE|URL", help="a live face: 0, /dev/video0, rtsp:// or http://")
+    lips = result.add_argument_group("what moves the lips (one of; a camera alone listens to the microphone)")
+    lips.add_argument("--audio", metavar="FILE|-", help="speech: wav, flac, mp3, the sound of a video, or - for raw PCM on stdin")
+    lips.add_argument("--driver", metavar="VIDEO|camera:N", help="another face, recorded or live")
+    lips.add_argument(
+        "--sample-rate", type=int, metavar="HZ", help="of the PCM on stdin: signed 16 bit little-endian, mono (default 16000)"
+    )
+    result_group = result.add_argument_group("the result")
+    result_group.add_argument("--out", type=Path, metavar="FILE.mp4", help="video with sound (default: out/<avatar>.mp4 or out/camera.mp4)")
+    result_group.add_argument("--display", action="store_true", help="show it in a window")
+    result_group.add_argument("--seconds", type=float, metavar="N", help="end a live run after N seconds")
+    how = result.add_argument_group("how")
+    how.add_argument("--bundle", default="nano", metavar="NAME|FOLDER", help="the networks (default: nano)")
+    how.add_argument("--detector", type=Path, metavar="FILE", help="a YuNet face detector (.onnx); else OpenCV's Haar cascade")
+    how.add_argument("--threads", type=int, default=2, metavar="N", help="threads of the networks (default: 2)")
+    return result
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises UserError for options that do not go together or are out of range."""
+    if (options.avatar is None) == (options.camera is None):
+        raise UserError("give either --avatar VIDEO|FOLDER or --camera INDEX|DEVICE|URL" + (", not both" if options.avatar else ""))
+    if options.audio is not None and options.driver is not None:
+        raise UserError("give either --audio or --driver, not both: the lips follow one of them")
+    if options.avatar is not None and options.audio is None and options.driver is None:
+        raise UserError("--avatar needs something to speak: give --audio FILE|- or --driver VIDEO|camera:N")
+    if options.sample_rate is not None and options.audio != "-":
+        raise UserError(f"--sample-rate {options.sample_rate} is for raw PCM on stdin: give --audio - with it, or leave it out")
+    if options.sample_rate is not None and not RATES_HZ[0] <= options.sample_rate <= RATES_HZ[1]:
+        raise UserError(f"--sample-rate {options.sample_rate} is out of range: {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
+    if not 1 <= options.threads <= 256:
+        raise UserError(f"--threads {options.threads} is out of range: 1 to 256")
+    if options.seconds is not None and not is_live(options):
+        raise UserError(f"--seconds {options.seconds:g} ends a live run: give --camera or --driver camera:N with it, or leave it out")
+    if options.seconds is not None and not 0 < options.seconds < float("inf"):
+        raise UserError(f"--seconds {options.seconds:g} is out of range: more than 0")
+    if _driver_camera(options) == "":
+        raise UserError(f"--driver {options.driver} names no camera: give camera:0, camera:/dev/video0 or camera:URL")
+
+
+def is_live(options: argparse.Namespace) -> bool:
+    """Whether a camera is part of the run."""
+    return options.camera is not None or _driver_camera(options) is not None
+
+
+def run(options: argparse.Namespace) -> Report:
+    """What the checked options ask for. UserError names what is wrong with a file, a camera or a place."""
+    options.out = _out(options)
+    return _run_live(options) if is_live(options) else _run_recording(options)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, 2 for wrong use, 130 where Ctrl-C ended a run on recordings early."""
+    try:
+        options = parser().parse_args(arguments)
+        check(options)
+        report = run(options)
+    except UserError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: stopped before anything was written", file=sys.stderr)
+        return STOPPED
+    print(report)
+    return STOPPED if report.interrupted else 0
+
+
+def _run_recording(options: argparse.Namespace) -> Report:
+    sound = driver = None
+    if options.driver is not None:
+        driver = Path(options.driver)
+        with VideoFile(driver, "--driver") as video:
+            sound = read_sound(driver, "--driver") if video.has_audio else None
+    elif options.audio == "-":
+        sound = read_pcm(sys.stdin.buffer, options.sample_rate or SPEECH_RATE_HZ)
+    else:
+        sound = read_sound(options.audio, "--audio")
+    with Session.open(options.bundle, options.threads, options.detector) as session:
+        return lip_sync_recording(session, Path(options.avatar), sound, driver, options.out, options.display)
+
+
+def _run_live(options: argparse.Namespace) -> Report:
+    clock = MonotonicClock()
+    with ExitStack() as stack:
+        session = stack.enter_context(Session.open(options.bundle, options.threads, options.detector))
+        camera = driver = None
+        if options.camera is not None:
+            camera = stack.enter_context(Camera(options.camera, clock))
+        else:
+            session.use_avatar(options.avatar)
+        if (source := _driver_camera(options)) is not None:
+            driver = stack.enter_context(Camera(source, clock, "--driver"))
+        voice = stack.enter_context(closing(_voice(options, session, driver, clock)))
+        report = lip_sync_live(session, camera, voice, clock, options.out, options.display, options.seconds)
+    for lost in (camera, driver):
+        if lost is not None and lost.lost is not None:
+            _say(lost.lost)
+    return report
+
+
+def _voice(options: argparse.Namespace, session: Session, driver: Camera | None, clock: Clock) -> Voice:
+    if driver is not None:
+        return LiveFace(driver, session)
+    if options.driver is not None:
+        return RecordedFace(Path(options.driver))
+    if options.audio == "-":
+        return LiveVoice(PcmStream(sys.stdin.fileno(), options.sample_rate or SPEECH_RATE_HZ, clock))
+    if options.audio is not None:
+        return RecordedVoice(read_sound(options.audio, "--audio"))
+    found = microphone.find(clock)
+    if found is not None:
+        _say("lips from the microphone")
+        return LiveVoice(found)
+    _say(f"lips from the bundled speech, over and over: {microphone.why_none()}")
+    return RecordedVoice(read_sound(SPEECH), repeat=True)
+
+
+def _out(options: argparse.Namespace) -> Path | None:
+    """Where the result goes; a camera alone is shown, if there is a display."""
+    if options.out is not None or options.display:
+        return options.out
+    if options.camera is None:
+        return DEFAULT_FOLDER / f"{Path(options.avatar).resolve().stem}.mp4"
+    if window.why_none() is None:
+        options.display = True
+        return None
+    _say(f"written to {CAMERA_OUT} until Ctrl-C: {window.why_none()}")
+    return CAMERA_OUT
+
+
+def _driver_camera(options: argparse.Namespace) -> str | None:
+    driver = options.driver or ""
+    return driver[len(CAMERA) :] if driver.startswith(CAMERA) else None
+
+
+def _say(sentence: str) -> None:
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

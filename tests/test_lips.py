@@ -1,0 +1,132 @@
+"""Lips over time: the track, speech in pieces, silence; and the thread that reads ahead."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_bundle import tiny_bundle
+
+from flashlips_edge.identity import Identity, choose_references
+from flashlips_edge.lips import STEP_NS, LipsTrack, SpeechToLips
+from flashlips_edge.networks import Networks
+from flashlips_edge.read_ahead import read_ahead
+from flashlips_edge.speech.features import SAMPLES_PER_STEP, steps_of
+
+CLOSED = np.full(12, -1, np.float32)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Networks:
+    return Networks(tiny_bundle(tmp_path_factory.mktemp("bundle")), threads=1)
+
+
+def spoken(networks: Networks, pieces: list[np.ndarray], new_steps: int | None = None) -> np.ndarray:
+    speech = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps)
+    return np.concatenate([speech.push(piece) for piece in pieces] + [speech.finish()])
+
+
+def noise(steps: float) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, int(steps * SAMPLES_PER_STEP)).astype(np.float32)
+
+
+def test_track_is_linear_between_vectors_and_holds_at_its_ends():
+    track = LipsTrack()
+    assert track.at(0) is None
+    track.append(1000, np.zeros(12))
+    track.append(2000, np.ones(12))
+    assert [float(track.at(t)[0]) for t in (0, 1000, 1250, 2000, 9000)] == [0, 0, 0.25, 1, 1]
+
+
+@given(st.integers(0, 1100))
+def test_track_forgets_only_what_no_later_time_needs(before):
+    track = LipsTrack()
+    for t in range(0, 1000, 10):
+        track.append(t, np.full(12, t))
+    expected = [track.at(t)[0] for t in range(before, 1200, 7)]
+    track.forget(before)
+    assert [track.at(t)[0] for t in range(before, 1200, 7)] == expected
+    assert len(track._lips) <= max(1, 101 - before // 10)
+
+
+@given(cuts=st.lists(st.integers(0, 130 * SAMPLES_PER_STEP), max_size=6), samples=st.integers(1, 130 * SAMPLES_PER_STEP))
+def test_speech_in_pieces_gives_one_vector_for_every_step_begun(networks, cuts, samples):
+    pieces = np.split(noise(130)[:samples], sorted(cut for cut in cuts if cut < samples))
+    for new_steps in (None, 5):
+        assert len(spoken(networks, pieces, new_steps)) == steps_of(samples)
+
+
+def test_the_lips_of_a_step_belong_to_the_sound_of_that_step(networks):
+    waveform = np.concatenate([noise(60) * 0.01, noise(20) * 5, noise(60) * 0.01])
+    for new_steps in (None, 5):
+        loud = spoken(networks, [waveform], new_steps)[:, 0]
+        assert loud[62:78].min() > max(loud[20:58].max(), loud[82:120].max())
+
+
+def test_live_lips_come_before_the_speech_ends(networks):
+    speech = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=5)
+    assert [len(speech.push(noise(2.5))) for _ in range(8)] == [0, 5] * 4
+
+
+def test_live_speech_without_end_keeps_a_bounded_history(networks):
+    speech = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=5)
+    for _ in range(120):
+        speech.push(noise(25))
+    assert speech._heard.nbytes < 2_000_000
+
+
+def test_silence_closes_the_mouth_within_200_ms_and_keeps_it_closed(networks):
+    waveform = np.concatenate([noise(50), np.zeros(75 * SAMPLES_PER_STEP, np.float32)])
+    for new_steps in (None, 5):
+        lips = spoken(networks, [waveform], new_steps)
+        closed_after = 50 + 200_000_000 // STEP_NS
+        assert np.abs(lips[closed_after:] - CLOSED).max() < 0.1
+        assert lips[10:45, 0].min() > 0
+
+
+def test_references_cover_the_lips_from_closed_to_open():
+    opening = np.array([0.5, 0.1, 0.9, 0.12, 0.5, 0.3])
+    lips = np.zeros((6, 12), np.float32)
+    lips[:, 0] = opening
+    assert choose_references(lips, opening) == [1, 5, 0, 2]
+    assert choose_references(lips[:1], opening[:1]) == [0, 0, 0, 0]
+
+
+def test_identity_takes_the_closed_mouth_from_the_most_closed_frames(networks):
+    crops = [np.full((160, 160, 3), 10 + 10 * i, np.uint8) for i in range(20)]
+    identity = Identity.of(networks, crops)
+    assert identity.reference_latents.shape == (64, 20, 20)
+    assert identity.closed_lips[0] == pytest.approx(15 / 255, abs=0.01)  # the mean of the two darkest of twenty
+    assert np.all(np.diff(identity.reference_lips[:, 0]) > 0)
+
+
+def test_read_ahead_gives_everything_in_order_and_passes_errors_on():
+    assert list(read_ahead(range(100), 3)) == list(range(100))
+
+    def broken():
+        yield 1
+        raise ValueError("the source broke")
+
+    items = read_ahead(broken(), 3)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="the source broke"):
+        next(items)
+
+
+def test_read_ahead_stops_an_endless_source_when_nobody_reads_on():
+    made = []
+    before = threading.active_count()
+
+    def endless():
+        while True:
+            made.append(1)
+            yield 1
+
+    items = read_ahead(endless(), 3)
+    next(items)
+    items.close()
+    assert len(made) < 10
+    assert threading.active_count() == before
