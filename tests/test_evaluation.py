@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -139,14 +140,16 @@ def test_recorded_lips_read_closed_in_silence_and_open_in_speech(reader, data_pa
 
     path = data_path("test/grid_s1/bbaf4p.mpg")
     clip = Recording.open(path, 160, reader)
-    openings = clip.openings
-    words = [line.split() for line in path.with_suffix(".align").read_text().splitlines()]
-    spans = {word: (int(start) / ALIGN_UNITS_PER_S, int(end) / ALIGN_UNITS_PER_S) for start, end, word in words}
     times_s = clip.pts_ns * 1e-9
-    still = openings[times_s < 0.5]
-    assert 0.10 < np.median(still) < 0.155
-    four = (times_s >= spans["four"][0]) & (times_s < spans["four"][1])
-    assert openings[four].max() > np.median(still) + 0.02
+    words = [line.split() for line in path.with_suffix(".align").read_text().splitlines()]
+    spoken = np.zeros(len(times_s), bool)
+    for start, end, word in words:
+        if word != "sil":
+            spoken |= (times_s >= int(start) / ALIGN_UNITS_PER_S) & (times_s < int(end) / ALIGN_UNITS_PER_S)
+    closed = clip.openings[times_s < 0.3]
+    assert 0.12 < np.median(closed) < 0.145
+    assert clip.openings[spoken].max() > np.median(closed) + 0.04
+    assert clip.openings[spoken].mean() > clip.openings[~spoken].mean()
 
 
 def test_the_speed_is_read_from_what_a_run_prints():
@@ -178,3 +181,20 @@ def test_wrong_use_is_one_sentence(options, names, tmp_path):
     assert run.returncode == 2
     assert names in run.stderr and "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quick_evaluation_prints_its_table_and_writes_flat_numbers(data_path: Callable[[str], Path], reader, tmp_path):
+    for set_name in ("grid_s1", "grid_unseen", "video"):
+        (tmp_path / "data" / "test" / set_name).mkdir(parents=True)
+        clip = data_path("test/grid_s1/bbaf4p.mpg")
+        (tmp_path / "data" / "test" / set_name / clip.name).symlink_to(clip.resolve())
+    command = [sys.executable, "-m", "flashlips_edge.evaluation", "--quick", "--parts", "costs,autoencoder,same_face,control"]
+    command += ["--data", str(tmp_path / "data"), "--models", str(reader.folder), "--out", str(tmp_path / "found.json")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert all(isinstance(value, float) for value in found.values())
+    assert found["cost.gflop.frame"] <= 4 and found["cost.gflop.speech"] <= 0.2 and found["cost.bundle_mb"] <= 40
+    assert {name for name in found if name in run.stdout} == set(found)
+    assert json.loads((tmp_path / "found.meta.json").read_text())["preset"] == "nano"
+    assert (tmp_path / "out" / "evaluation" / "control.grid_s1.png").stat().st_size > 0

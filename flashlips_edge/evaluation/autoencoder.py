@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.pictures import decode, encode
 from flashlips_edge.evaluation.recordings import Recording
@@ -12,7 +13,7 @@ from flashlips_edge.networks import Networks
 EVERY = 4  # frames; neighbours say the same
 
 
-def measure(networks: Networks, clips: list[Recording]) -> tuple[float, list[tuple[str, list[np.ndarray]]]]:
+def measure(networks: Networks, clips: list[Recording]) -> tuple[float, sheets.Rows]:
     """Mouth box PSNR in dB, mean over the frames of all clips; and rows for a sheet: a clip's crop beside its reconstruction."""
     values, rows = [], []
     for clip in clips:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
 from flashlips_edge.bundle import Bundle
+from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.landmarks import LipReader
 from flashlips_edge.evaluation.metrics import in_order
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
@@ -33,7 +36,9 @@ def levels_along(lips: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return lips.mean(0) + np.linspace(*np.percentile(along, (2, 98)), LEVELS)[:, None].astype(np.float32) * unit
 
 
-def respond(networks: Networks, reader: LipReader, images: list[np.ndarray], boxes: list[Box], levels: np.ndarray):
+def respond(
+    networks: Networks, reader: LipReader, images: list[np.ndarray], boxes: list[Box], levels: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Openings [5], means over the frames with each level's lips pasted in; and the first frame's five faces."""
     cuts = [cut(image, box, networks.crop_size) for image, box in zip(images, boxes)]
     latents = encode(networks, np.stack([c.image for c in cuts]))
@@ -49,7 +54,7 @@ def respond(networks: Networks, reader: LipReader, images: list[np.ndarray], box
     return np.array(openings), faces
 
 
-def measure(bundle: Bundle, networks: Networks, reader: LipReader, clips: list[Recording]):
+def measure(bundle: Bundle, networks: Networks, reader: LipReader, clips: list[Recording]) -> tuple[dict[str, float], sheets.Rows]:
     """Per way of opening: share of faces in order, range in shares of the face's own, smallest step; and rows for a sheet.
 
     The two ways: `between` the clip's own most closed and most open lips, `along` the bundle's opening direction."""
@@ -75,7 +80,7 @@ def measure(bundle: Bundle, networks: Networks, reader: LipReader, clips: list[R
     return metrics, rows
 
 
-def measure_photos(networks: Networks, reader: LipReader, paths, driver: Recording):
+def measure_photos(networks: Networks, reader: LipReader, paths: list[Path], driver: Recording) -> tuple[dict[str, float], sheets.Rows]:
     """Share of photos that open in order with the driver's lips vectors, their mean range (opening), and rows for a sheet."""
     levels = levels_between(lips_of(networks, driver.crops), driver.openings)
     tracks, rows = [], []

@@ -30,7 +30,9 @@ def count(path: str | Path, inputs: dict[str, np.ndarray]) -> int:
     return sum(_operations(node, [shapes.get(name, ()) for name in node.input], shapes[node.output[0]]) for node in nodes)
 
 
-def _shapes_of_a_run(model, names, known, inputs) -> dict[str, tuple[int, ...]]:
+def _shapes_of_a_run(
+    model: onnx.ModelProto, names: list[str], known: dict[str, tuple[int, ...]], inputs: dict[str, np.ndarray]
+) -> dict[str, tuple[int, ...]]:
     """Shapes of the named tensors; all of them become outputs of the graph for one run."""
     shapes = {name: array.shape for name, array in inputs.items()}
     wanted = sorted({name for name in names if name and name not in known and name not in shapes})
@@ -44,7 +46,7 @@ def _shapes_of_a_run(model, names, known, inputs) -> dict[str, tuple[int, ...]]:
     return shapes | {name: result.shape for name, result in zip(wanted, results)}
 
 
-def _operations(node, shapes, output) -> int:
+def _operations(node: onnx.NodeProto, shapes: list[tuple[int, ...]], output: tuple[int, ...]) -> int:
     if node.op_type == "Conv":  # weight [out, in / groups, *kernel]
         return 2 * prod(output) * prod(shapes[1][1:])
     if node.op_type == "ConvTranspose":  # weight [in, out / groups, *kernel]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,8 @@ class LipReader:
     """Reads the opening of one face per call; holds one single-threaded ONNX Runtime session."""
 
     def __init__(self, models_folder: str | Path):
-        path = Path(models_folder) / MODEL_NAME
+        self.folder = Path(models_folder).resolve()
+        path = self.folder / MODEL_NAME
         if not path.is_file():
             raise UserError(f"--models {models_folder} holds no {MODEL_NAME}; it must be the folder of the landmark network.")
         options = onnxruntime.SessionOptions()
@@ -65,7 +67,7 @@ class LipReader:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input_name = self._session.get_inputs()[0].name
 
-    def __call__(self, image: np.ndarray, box) -> Reading:
+    def __call__(self, image: np.ndarray, box: Sequence[float]) -> Reading:
         """The reading of the face in `box` (x, y, width, height in pixels; a Haar-like square) of an RGB uint8 image [H, W, 3]."""
         x, y, width, height = (float(v) for v in box)
         side = MARGIN * max(width, height)

@@ -55,9 +55,9 @@ def table(metrics: dict[str, float]) -> str:
     for name, value in metrics.items():
         sign, mark = MARKS.get(name, ("", ""))
         words = f"{sign} {mark}" + (f" = {metrics[mark]:.3f}" if isinstance(mark, str) and mark in metrics else "")
-        verdict = {True: "reached", False: "NOT REACHED", None: ""}[reached(name, metrics)]
-        lines.append(f"{name:<{width}}  {value:>9.3f}  {words:<50}  {verdict}".rstrip())
-    marked = [reached(name, metrics) for name in metrics if reached(name, metrics) is not None]
+        word = {True: "reached", False: "NOT REACHED", None: ""}[reached(name, metrics)]
+        lines.append(f"{name:<{width}}  {value:>9.3f}  {words:<50}  {word}".rstrip())
+    marked = [verdict for verdict in (reached(name, metrics) for name in metrics) if verdict is not None]
     return "\n".join([*lines, f"{sum(marked)} of {len(marked)} marks reached"])
 
 

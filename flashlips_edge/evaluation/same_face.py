@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
 from flashlips_edge.evaluation.recordings import Recording
@@ -23,11 +24,11 @@ MASK_LEVEL = 127.5  # of 255
 STILL_DB = 33.0  # upper-face PSNR of a pair from which the heads count as still
 
 
-def measure(networks: Networks, clips: list[Recording], seed: int = 0):
-    """Metrics without the set's name (dB, means over all pairs), and rows for a sheet."""
+def measure(networks: Networks, clips: list[Recording], seed: int = 0) -> tuple[dict[str, float], sheets.Rows, list[str]]:
+    """Metrics without the set's name (dB, means over all pairs), and rows and captions for a sheet."""
     draw = np.random.default_rng(seed)
     values: dict[str, list[float]] = {}
-    rows = []
+    rows: sheets.Rows = []
     for clip in clips:
         truth, other, results = _clip(networks, clip, draw)
         copies = clip.crops[other[:, 0]]
@@ -51,7 +52,7 @@ def upper_face(crop: np.ndarray) -> np.ndarray:
     return crop[side // 4 : side // 2, side // 4 : -(side // 4)]
 
 
-def _clip(networks: Networks, clip: Recording, draw: np.random.Generator):
+def _clip(networks: Networks, clip: Recording, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Positions of the true frames [P], of the frames to copy [P, 2], and per protocol the results uint8 [P, S, S, 3]."""
     count = len(clip.crops)
     n_pairs = max(2, round(PAIRS_PER_GRID_CLIP * min(count / CLIP_FRAMES, 3)))

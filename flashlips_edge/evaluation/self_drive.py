@@ -11,6 +11,7 @@ from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.run_path import lip_sync, read_crops
 from flashlips_edge.face.crop import CROP_SCALE, Crop, paste
+from flashlips_edge.face.detect import Box
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.media.video_writer import VideoWriter
 
@@ -70,7 +71,7 @@ def encode_again(source: Path, out: Path) -> None:
             writer.write(frame.image, frame.pts_ns)
 
 
-def _outside(shape: tuple[int, ...], box) -> np.ndarray:
+def _outside(shape: tuple[int, ...], box: Box) -> np.ndarray:
     x, y = box.centre
     half = CROP_SCALE * box.width / 2 + 2
     weight = np.ones(shape[:2])

@@ -9,6 +9,8 @@ import numpy as np
 
 from flashlips_edge.files import atomic_path
 
+Rows = list[tuple[str, list[np.ndarray]]]  # each a label and its pictures
+
 LABEL_WIDTH_PX = 110
 LABEL_HEIGHT_PX = 18
 PAPER, INK = 255, (40, 40, 40)
@@ -18,7 +20,7 @@ def _write(image: np.ndarray, text: str, x: int, y: int) -> None:
     cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
 
 
-def sheet(rows: list[tuple[str, list[np.ndarray]]], tile_px: int = 160, captions: list[str] | None = None) -> np.ndarray:
+def sheet(rows: Rows, tile_px: int = 160, captions: list[str] | None = None) -> np.ndarray:
     """A uint8 RGB picture: each row a label and its pictures [h, w, 3] scaled to the tile's height; captions stand above the columns."""
     columns = max(len(pictures) for _, pictures in rows)
     head = LABEL_HEIGHT_PX if captions else 0

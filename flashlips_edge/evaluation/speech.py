@@ -8,6 +8,7 @@ crossed: a clip speaks another clip of the same person (or, where there is one c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def spread(track: np.ndarray) -> float:
     return max(float(high - low), 1e-6)
 
 
-def _mean(values) -> float:
+def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
