@@ -11,7 +11,7 @@ PROBE = """
 import importlib, importlib.abc, pkgutil, sys
 
 BUILD = {"torch", "torchmetrics", "torchvision", "triton", "lightning", "lightning_fabric", "onnx", "onnxscript",
-         "safetensors", "scipy", "matplotlib", "sounddevice", "pytest"}
+         "safetensors", "scipy", "soundfile", "matplotlib", "typer", "sounddevice", "pytest"}
 asked_for = set()
 
 class Refuse(importlib.abc.MetaPathFinder):
