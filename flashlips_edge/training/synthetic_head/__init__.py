@@ -7,5 +7,7 @@ from flashlips_edge.training.synthetic_head.identity import Identity
 from flashlips_edge.training.synthetic_head.lips import Lips
 from flashlips_edge.training.synthetic_head.pose import Pose, idle_pose_track
 from flashlips_edge.training.synthetic_head.render import opening, render
+from flashlips_edge.training.synthetic_head.speech import Phoneme, speak
+from flashlips_edge.training.synthetic_head.visemes import lips_track
 
-__all__ = ["Identity", "Lips", "Pose", "idle_pose_track", "opening", "render"]
+__all__ = ["Identity", "Lips", "Phoneme", "Pose", "idle_pose_track", "lips_track", "opening", "render", "speak"]

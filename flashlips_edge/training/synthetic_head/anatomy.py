@@ -27,7 +27,7 @@ def half_width(identity: Identity, y: np.ndarray) -> np.ndarray:
     f, j, c, chin = identity.face_width, identity.jaw_width, identity.chin_width, identity.chin_y
     return along(
         [
-            (-1.62, 0.0), (-1.57, 0.34), (-1.42, 0.62), (-1.15, 0.84), (-0.75, 0.955), (-0.3, 0.99), (0.15, 0.965 * f**0.5),
+            (-1.52, 0.0), (-1.49, 0.25), (-1.4, 0.50), (-1.25, 0.71), (-1.0, 0.89), (-0.75, 0.98), (-0.45, 1.01), (-0.1, 0.995), (0.2, 0.97 * f**0.5),
             (0.55, 0.91 * f), (0.90, 0.835 * f * (1 + j) / 2), (1.15, 0.735 * f * j), (chin - 0.26, 0.575 * f * (j + c) / 2), (chin - 0.12, 0.43 * c),
             (chin - 0.035, 0.25 * c), (chin, 0.0),
         ],
@@ -37,7 +37,7 @@ def half_width(identity: Identity, y: np.ndarray) -> np.ndarray:
 
 def outline(identity: Identity) -> np.ndarray:
     """The head's silhouette without ears: closed curve [N, 2]."""
-    y = np.concatenate([np.linspace(-1.62, -1.3, 8), np.linspace(-1.15, identity.chin_y - 0.3, 14), identity.chin_y - np.array([0.2, 0.13, 0.07, 0.03, 0.0])])
+    y = np.concatenate([-1.52 + 0.03 * np.array([0, 1, 3, 6]), np.linspace(-1.2, identity.chin_y - 0.3, 14), identity.chin_y - np.array([0.2, 0.13, 0.07, 0.03, 0.0])])
     return closed_curve(mirrored([(float(w), float(v)) for w, v in zip(half_width(identity, y), y, strict=True)]))
 
 
@@ -48,7 +48,7 @@ def relief(identity: Identity, grid: Canvas) -> Relief:
     mx = np.abs(x)  # the relief is mirrored; asymmetry is added as noise
     chin, nose_y, mouth_y = identity.chin_y, identity.nose_y, identity.mouth_y
     across = np.clip(mx / np.maximum(half_width(identity, y), 0.05), 0, 1)
-    depth = along([(-1.62, 0.0), (-1.5, 0.42), (-1.2, 0.74), (-0.8, 0.93), (-0.3, 1.0), (0.5, 1.0), (1.2, 0.97), (chin - 0.12, 0.86), (chin, 0.6)], y)
+    depth = along([(-1.52, 0.0), (-1.42, 0.42), (-1.2, 0.72), (-0.8, 0.93), (-0.3, 1.0), (0.5, 1.0), (1.2, 0.97), (chin - 0.12, 0.86), (chin, 0.6)], y)
     dome = depth * np.sqrt(np.clip(1 - across**2.6, 0.0, 1))
     dome = blur(dome, 0.035, grid)
 

@@ -25,7 +25,7 @@ def body(identity: Identity, density: float) -> np.ndarray:
     shape = (y.size, x.size)
     mx = np.abs(x)
 
-    neck_width = (0.60 - 0.09 * identity.femininity) * (0.6 + 0.4 * identity.jaw_width)
+    neck_width = (0.62 - 0.10 * identity.femininity) * (0.6 + 0.4 * identity.jaw_width)
     chin = identity.chin_y
     neck_half = neck_width + 0.05 * np.clip(chin - y, 0, 1) + 0.75 * np.clip(y - chin - 0.28, 0, 2) ** 1.6
     neck_cover = smoothstep(-soft / 2, soft / 2, neck_half - mx)
@@ -38,7 +38,7 @@ def body(identity: Identity, density: float) -> np.ndarray:
     under_chin = np.broadcast_to(under_chin, shape).astype(np.float32)
     lit = shade(skin, np.float32(normal), under_chin, light, direction, 0.02)
 
-    shoulder_y = chin + 0.62
+    shoulder_y = chin + 0.52
     collar_x = neck_width + 0.16
     top_edge = along([(0, shoulder_y + 0.10), (collar_x, shoulder_y - 0.10), (1.1, shoulder_y + 0.16), (identity.shoulder * 0.82, shoulder_y + 0.36),
                       (identity.shoulder, shoulder_y + 0.72), (identity.shoulder * 1.08, shoulder_y + 1.5), (SIDE, shoulder_y + 3)], mx)  # fmt: skip

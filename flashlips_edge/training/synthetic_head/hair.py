@@ -42,7 +42,7 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
     top, sides = top * volume, sides * volume
     curly, long = style in ("curly", "afro"), ends is not None
 
-    reach = [(-1.62 - top, 0.0), (-1.5 - top, 0.40), (-1.15 - 0.8 * top, 0.84 + 0.4 * sides), (-0.7, 0.985 + 0.8 * sides), (-0.2, 1.0 + sides)]
+    reach = [(-1.52 - top, 0.0), (-1.42 - top, 0.46), (-1.15 - 0.8 * top, 0.80 + 0.4 * sides), (-0.72 - 0.3 * top, 0.985 + 0.8 * sides), (-0.2, 1.0 + sides)]
     if long:
         flare = {"bob": 0.02, "long": 0.03, "wavy": 0.10, "curly": 0.06, "afro": -0.02}[style]
         reach += [(0.4, 1.0 + sides + flare), (ends - 0.25, 0.95 + sides + flare), (ends, 0.70 + sides)]

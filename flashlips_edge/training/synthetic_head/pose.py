@@ -8,8 +8,8 @@ import numpy as np
 
 from flashlips_edge.errors import UserError
 
-CROP_UNITS = 3.0  # face units across a face crop (Haar box times 1.25)
-CROP_CENTRE_Y = 0.27
+CROP_UNITS = 2.88  # face units across a face crop (Haar box times 1.25)
+CROP_CENTRE_Y = 0.18
 RANGES = {
     "yaw": (-0.6, 0.6), "pitch": (-0.5, 0.5), "roll": (-0.8, 0.8), "x": (-1.0, 1.0), "y": (-1.0, 1.0), "scale": (0.05, 4.0),
     "blink": (0.0, 1.0), "brow": (-1.0, 1.0), "gaze": (-1.0, 1.0),
@@ -59,7 +59,7 @@ def to_face_units(pose: Pose, size: tuple[int, int], roll_share: float = 1.0) ->
     c, s = np.cos(roll) / unit, np.sin(roll) / unit
     turn = np.array([[c, s], [-s, c]])
     # the head rolls about its neck, so that the chin stays over it
-    pivot = np.array([0.0, 1.3])
+    pivot = np.array([0.0, 1.2])
     upright = np.array([0.0, CROP_CENTRE_Y])
     picture_pivot = centre + unit * (pivot - upright)
     return np.column_stack([turn, pivot - turn @ picture_pivot])

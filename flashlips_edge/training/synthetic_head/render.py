@@ -150,7 +150,7 @@ def _map_points(form: Person, pose: Pose, size: tuple[int, int]) -> tuple[np.nda
 
 
 PIVOT_Y = 0.6  # height of the neck's joint about which the head nods
-NOSE_BASE = 0.60  # lips change nothing above this, in face units
+NOSE_BASE = 0.56  # lips change nothing above this, in face units
 
 
 def _window(grid: Canvas, left: float, right: float, top: float, bottom: float) -> tuple[slice, slice, np.ndarray, np.ndarray]:
@@ -188,7 +188,7 @@ def _head(identity: Identity, pose: Pose, lips: Lips, form: Person) -> np.ndarra
     fold = fold * bump(gx * 0, gy, (0, identity.mouth_y - 0.06), 1, 0.13)
     part *= (1 - (below + fold)[..., None] * np.float32([0.8, 1, 1]))
 
-    rows, columns, x, y = _window(grid, -0.66, 0.66, NOSE_BASE + 0.1, BOTTOM - 0.3)
+    rows, columns, x, y = _window(grid, -0.66, 0.66, NOSE_BASE + 0.06, BOTTOM - 0.3)
     lit[rows, columns] = mouth.paint(lit[rows, columns], x, y, form.texture[rows, columns], identity, lips, mouth_, curves(mouth_, x), direction)
     rows, columns, x, y = _window(grid, -0.85, 0.85, -0.35, 0.30)
     lit[rows, columns] = eyes.paint(lit[rows, columns], x, y, identity, pose, direction)
