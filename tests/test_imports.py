@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     **{part: set() for part in PARTS},
     "engines": {"bundle"},
+    "media": {"pump"},
     "models": set(),
     "training": PARTS | {"models", "session"},
     "evaluation": PARTS | {"models", "session"},
