@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -157,7 +158,7 @@ def test_damaged_bytes_are_passed_over(tmp_path: Path):
     path.write_bytes(data)
     frames = list(VideoFile(path))
     assert len(frames) > 10
-    assert all(a.pts_ns < b.pts_ns for a, b in zip(frames, frames[1:], strict=False))
+    assert all(a.pts_ns < b.pts_ns for a, b in pairwise(frames))
 
 
 def _missing(folder: Path) -> Path:
@@ -235,7 +236,7 @@ def test_real_videos(data_path):
 def _pairs(video: VideoFile):
     frames = list(video)
     assert len(frames) > 50
-    return zip(frames, frames[1:], strict=False)
+    return pairwise(frames)
 
 
 def test_the_whole_picture_agrees_with_the_reference_decoder(data_path):

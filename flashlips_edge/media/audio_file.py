@@ -58,7 +58,9 @@ def read_sound(path: str | Path, argument: str = "audio") -> Sound:
             raise UserError(f"{argument} {path}: there is no sound in it; give {SOUND}")
         rate_hz = stream.codec_context.sample_rate
         _check_rate(rate_hz, f"{argument} {path}")
-        picture = next((s for s in container.streams.video if s.start_time is not None), None)
+        cover = av.stream.Disposition.attached_pic
+        pictures = (s for s in container.streams.video if s.start_time is not None and not s.disposition & cover)
+        picture = next(pictures, None)
         start = None if picture is None else picture.start_time * picture.time_base
         samples = _samples(container, stream, rate_hz, start)
     if not samples.size:
