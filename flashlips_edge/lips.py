@@ -13,7 +13,7 @@ from flashlips_edge.speech.silence import silence_weight
 
 STEP_NS = 1_000_000_000 // STEP_RATE_HZ
 CONTEXT_STEPS = 10  # speech heard on either side of a window, so that its edges sound like its middle
-HISTORY_STEPS = 10 * STEP_RATE_HZ  # what silence is judged by on a live source
+SILENCE_STEPS = 85  # heard on either side of a step to judge its silence: 3 s, and what leads and holds
 
 
 class LipsTrack:
@@ -89,7 +89,7 @@ class SpeechToLips:
         self._heard = np.concatenate([self._heard, np.asarray(waveform, np.float32)])
         whole_steps = self._heard_step + len(self._heard) // SAMPLES_PER_STEP
         lips = self._up_to(self._done + (whole_steps - self._done) // self._new_steps * self._new_steps)
-        keep_from = max(self._heard_step, self._done - HISTORY_STEPS)
+        keep_from = max(self._heard_step, self._done - SILENCE_STEPS)
         self._heard = self._heard[(keep_from - self._heard_step) * SAMPLES_PER_STEP :]
         self._heard_step = keep_from
         return lips
@@ -102,18 +102,22 @@ class SpeechToLips:
         """The lips of steps _done to `end`."""
         if end <= self._done:
             return np.zeros((0, len(self._closed_lips)), np.float32)
-        silence = silence_weight(self._heard)
         parts = []
         while self._done < end:
             window = self._window(self._done - self._overlap)[self._overlap :]  # [new_steps, 12]
             window = window[: end - self._done]
             # The network goes on from its own lips, not from the ones that silence has closed.
             self._previous = np.concatenate([self._previous, window])[-len(self._previous) :]
-            first = self._done - self._heard_step
-            weight = silence[first : first + len(window), None].astype(np.float32)
+            weight = self._silence(self._done, self._done + len(window))[:, None]
             parts.append(window * (1 - weight) + self._closed_lips * weight)
             self._done += len(window)
         return np.concatenate(parts)
+
+    def _silence(self, start: int, end: int) -> np.ndarray:
+        """The weight of silence [end - start] of steps, judged by their surroundings."""
+        first = max(self._heard_step, start - SILENCE_STEPS)
+        begin, stop = ((step - self._heard_step) * SAMPLES_PER_STEP for step in (first, end + SILENCE_STEPS))
+        return silence_weight(self._heard[begin:stop])[start - first : end - first]
 
     def _window(self, start: int) -> np.ndarray:
         """The lips [window, 12] from step `start`, which may lie before the speech: that is silence."""

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from faces import speech
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_bundle
@@ -14,7 +15,8 @@ from flashlips_edge.identity import Identity, choose_references
 from flashlips_edge.lips import STEP_NS, LipsTrack, SpeechToLips
 from flashlips_edge.networks import Networks
 from flashlips_edge.read_ahead import read_ahead
-from flashlips_edge.speech.features import SAMPLES_PER_STEP, steps_of
+from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
+from flashlips_edge.speech.silence import silence_weight
 
 CLOSED = np.full(12, -1, np.float32)
 
@@ -25,12 +27,12 @@ def networks(tmp_path_factory) -> Networks:
 
 
 def spoken(networks: Networks, pieces: list[np.ndarray], new_steps: int | None = None) -> np.ndarray:
-    speech = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps)
-    return np.concatenate([speech.push(piece) for piece in pieces] + [speech.finish()])
+    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps)
+    return np.concatenate([to_lips.push(piece) for piece in pieces] + [to_lips.finish()])
 
 
-def noise(steps: float) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 0.1, int(steps * SAMPLES_PER_STEP)).astype(np.float32)
+def voice(steps: float) -> np.ndarray:
+    return speech(steps / STEP_RATE_HZ)
 
 
 def test_track_is_linear_between_vectors_and_holds_at_its_ends():
@@ -54,37 +56,44 @@ def test_track_forgets_only_what_no_later_time_needs(before):
 
 @given(cuts=st.lists(st.integers(0, 130 * SAMPLES_PER_STEP), max_size=6), samples=st.integers(1, 130 * SAMPLES_PER_STEP))
 def test_speech_in_pieces_gives_one_vector_for_every_step_begun(networks, cuts, samples):
-    pieces = np.split(noise(130)[:samples], sorted(cut for cut in cuts if cut < samples))
+    pieces = np.split(voice(130)[:samples], sorted(cut for cut in cuts if cut < samples))
     for new_steps in (None, 5):
         assert len(spoken(networks, pieces, new_steps)) == steps_of(samples)
 
 
 def test_the_lips_of_a_step_belong_to_the_sound_of_that_step(networks):
-    waveform = np.concatenate([noise(60) * 0.01, noise(20) * 5, noise(60) * 0.01])
+    waveform = np.concatenate([voice(60) * 0.1, voice(20), voice(60) * 0.1])
     for new_steps in (None, 5):
         loud = spoken(networks, [waveform], new_steps)[:, 0]
         assert loud[62:78].min() > max(loud[20:58].max(), loud[82:120].max())
 
 
 def test_live_lips_come_before_the_speech_ends(networks):
-    speech = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=5)
-    assert [len(speech.push(noise(2.5))) for _ in range(8)] == [0, 5] * 4
+    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=5)
+    assert [len(to_lips.push(voice(2.5))) for _ in range(8)] == [0, 5] * 4
 
 
 def test_live_speech_without_end_keeps_a_bounded_history(networks):
-    speech = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=5)
-    for _ in range(120):
-        speech.push(noise(25))
-    assert speech._heard.nbytes < 2_000_000
+    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=5)
+    for _ in range(24):
+        to_lips.push(voice(25))
+    assert to_lips._heard.nbytes < 1_000_000
 
 
 def test_silence_closes_the_mouth_within_200_ms_and_keeps_it_closed(networks):
-    waveform = np.concatenate([noise(50), np.zeros(75 * SAMPLES_PER_STEP, np.float32)])
+    waveform = np.concatenate([voice(50), np.zeros(75 * SAMPLES_PER_STEP, np.float32)])
     for new_steps in (None, 5):
         lips = spoken(networks, [waveform], new_steps)
         closed_after = 50 + 200_000_000 // STEP_NS
         assert np.abs(lips[closed_after:] - CLOSED).max() < 0.1
         assert lips[10:45, 0].min() > 0
+
+
+def test_silence_is_judged_alike_in_pieces_and_at_once(networks):
+    waveform = np.concatenate([voice(40), np.zeros(60 * SAMPLES_PER_STEP, np.float32), voice(130) * 0.1, voice(70)])
+    whole = silence_weight(waveform)
+    lips = spoken(networks, [waveform])
+    assert np.array_equal(np.abs(lips - CLOSED).max(1) < 1e-6, whole == 1)
 
 
 def test_references_cover_the_lips_from_closed_to_open():
