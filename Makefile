@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # keeps the run-time packages under 400 MB on disk: newer versions are 26 MB larger
 SMALL := "opencv-python-headless<4.12"
 
-.PHONY: demo test train evaluate lint wheel clean
+.PHONY: demo test train bundle evaluate lint wheel clean
 
 demo: $(VENV)/run.stamp
 	$(PY) -m flashlips_edge.demo
@@ -20,6 +20,9 @@ test: $(VENV)/dev.stamp
 train: $(VENV)/dev.stamp
 	@command -v espeak-ng >/dev/null || { echo "espeak-ng is missing: sudo apt-get install espeak-ng" >&2; exit 1; }
 	$(PY) -m flashlips_edge.training
+
+bundle: $(VENV)/dev.stamp
+	$(PY) -m flashlips_edge.training.export --weights work/nano
 
 evaluate: $(VENV)/dev.stamp
 	$(PY) -m flashlips_edge.evaluation

@@ -53,7 +53,8 @@ def test_no_file_is_large(files: list[Path], repo: Path) -> None:
 
 
 def test_the_documents_name_only_what_is_there(repo: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (repo / "Makefile").read_text(), re.M))
+    makefile = (repo / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
     for document in ("README.md", "CONTRIBUTING.md"):
         text = (repo / document).read_text(encoding="utf-8")
         assert set(re.findall(r"\bmake ([a-z]+)\b(?= |`|$)", "\n".join(_code(text)), re.M)) <= targets
@@ -61,9 +62,8 @@ def test_the_documents_name_only_what_is_there(repo: Path) -> None:
             assert (repo / link).exists(), f"{document} links to {link}"
         for path in re.findall(r"`((?:flashlips_edge|tests|benchmarks)/[\w./]*)`", text):
             assert (repo / path).exists(), f"{document} names {path}"
-        for module in re.findall(r"python -m (flashlips_edge[\w.]*)", text):
-            file = repo / module.replace(".", "/")
-            assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), f"{document} runs {module}"
+        assert not _missing(text, repo)
+    assert not _missing(makefile, repo)
 
 
 def test_every_option_of_the_readme_is_one_of_run(repo: Path) -> None:
@@ -90,3 +90,9 @@ def test_the_licence_is_the_apache_licence(repo: Path) -> None:
 def _code(markdown: str) -> list[str]:
     """The indented lines and the inline code of a document."""
     return re.findall(r"^ {4,}(.*)$", markdown, re.M) + re.findall(r"`([^`\n]+)`", markdown)
+
+
+def _missing(text: str, repo: Path) -> list[str]:
+    """The modules that a text runs with `python -m` and that are not there, or cannot be run."""
+    paths = {module: repo / module.replace(".", "/") for module in re.findall(r"-m (flashlips_edge[\w.]*\w)", text)}
+    return [name for name, path in paths.items() if not path.with_suffix(".py").exists() and not (path / "__main__.py").exists()]
