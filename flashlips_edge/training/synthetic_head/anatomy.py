@@ -58,7 +58,7 @@ def relief(identity: Identity, grid: Canvas) -> Relief:
     ridge = ridge * smoothstep(-0.42, -0.02, y)
     tip = 0.07 * bump(mx, y, (0, nose_y - 0.10), 0.095, 0.085)
     wings = 0.17 * bump(mx, y, (nose_width * 0.78, nose_y - 0.055), 0.062, 0.068)
-    nose = (ridge + tip + wings) * smoothstep(nose_y + 0.10, nose_y - 0.10, y + 0.9 * np.maximum(mx - 0.1, 0) ** 2)
+    nose = (ridge + tip + wings) * smoothstep(nose_y + 0.10, nose_y - 0.10, y + 0.36 * np.maximum(mx - 0.05, 0))
 
     fold_x = along([(nose_y - 0.16, nose_width + 0.03), (nose_y + 0.05, nose_width + 0.10), (mouth_y, 0.50), (mouth_y + 0.16, 0.56)], y)
     fold_side = mx - fold_x

@@ -36,7 +36,7 @@ def body(identity: Identity, density: float) -> np.ndarray:
     skin = np.broadcast_to(np.float32(identity.skin), (*shape, 3)).astype(np.float32) * np.float32([0.96, 0.93, 0.93])
     under_chin = 0.24 + 0.76 * smoothstep(chin - 0.12, chin + 0.42 + 0.1 * identity.light.elevation, y + 0.30 * mx**2 - 0.12 * direction[0] * x)
     under_chin = np.broadcast_to(under_chin, shape).astype(np.float32)
-    lit = shade(skin, np.float32(normal), under_chin, light, direction, 0.02)
+    lit = shade(skin, np.float32(normal), under_chin, light, direction, 0.05)
 
     shoulder_y = chin + 0.52
     collar_x = neck_width + 0.16
@@ -70,9 +70,9 @@ def body(identity: Identity, density: float) -> np.ndarray:
         crevice *= 1 - 0.25 * np.exp(-(((y - edge - 0.125) / 0.02) ** 2)) * (mx < collar_x * 1.1)
         lay(band * 0.35, second * 0 + np.float32(identity.cloth) * 0.6)
     elif identity.collar == "shirt":
-        flap = (y - edge) - 0.30 - 0.35 * np.clip(mx / collar_x, 0, 1)
-        fold_line = np.exp(-((flap / 0.025) ** 2)) * (mx < collar_x * 1.6)
-        crevice *= 1 - 0.45 * fold_line
+        wing = smoothstep(0.0, 0.02, 0.20 + 0.55 * np.clip(1 - mx / collar_x, 0, 1) - (y - edge)) * smoothstep(1.25, 1.15, mx / collar_x)
+        lay(wing * 0.25, np.float32([0.9, 0.9, 0.9]))
+        crevice *= 1 - 0.40 * np.exp(-(((wing - 0.4) / 0.3) ** 2)) * smoothstep(1.25, 1.05, mx / collar_x)
         crevice *= 1 - 0.35 * np.exp(-((x - 0.03) / 0.02) ** 2) * smoothstep(0.0, 0.2, y - edge - 0.2)
         buttons = sum(np.exp(-(((x + 0.03) ** 2 + (y - shoulder_y - 0.75 - 0.6 * k) ** 2) / 0.0011)) for k in range(4))
         lay(np.clip(buttons, 0, 1) * 0.7, np.float32([0.7, 0.7, 0.68]))
@@ -86,9 +86,9 @@ def body(identity: Identity, density: float) -> np.ndarray:
             tie = smoothstep(0.0, 0.02, 0.07 + 0.045 * (y - shoulder_y - 0.3) - mx) * smoothstep(0.30, 0.33, y - shoulder_y + 0.1)
             lay(tie, second * 0.7)
     elif identity.collar == "hood":
-        ring = np.exp(-(((y - edge - 0.16) / 0.10) ** 2)) * (mx < collar_x * 1.5)
-        crevice *= 1 - 0.40 * np.exp(-(((y - edge - 0.32) / 0.04) ** 2)) * (mx < collar_x * 1.5)
-        lay(ring * 0.2, np.float32([0.8, 0.8, 0.8]) * np.float32(identity.cloth))
+        fade = smoothstep(1.3, 0.9, mx / collar_x)
+        crevice *= 1 - 0.40 * np.exp(-(((y - edge - 0.20) / 0.035) ** 2)) * fade
+        lay(smoothstep(0.20, 0.0, y - edge) * fade * 0.35, np.float32(identity.cloth) * 0.5)
     else:
         crevice *= 1 - 0.3 * np.exp(-(((y - edge - 0.07) / 0.015) ** 2)) * (mx < collar_x)
     if identity.collar in ("crew", "vee") and identity.seed % 5 == 0:

@@ -9,7 +9,7 @@ from flashlips_edge.training.synthetic_head.fields import Canvas, along, noise, 
 from flashlips_edge.training.synthetic_head.identity import Identity
 from flashlips_edge.training.synthetic_head.pose import Pose
 
-IRIS = 0.088  # radius in face units: 6 mm
+IRIS = 0.096  # radius in face units
 
 
 def outer_corner(identity: Identity) -> tuple[float, float]:
@@ -84,7 +84,7 @@ def brows(identity: Identity, grid: Canvas) -> np.ndarray:
     mx, y = np.abs(grid.x), grid.y
     inner, outer = identity.eye_x - 0.27, identity.eye_x + 0.29
     u = (mx - inner) / (outer - inner)
-    arch = identity.brow_y + along([(0, 0.035), (0.35, -0.01 - 0.5 * identity.brow_arch), (0.66, -identity.brow_arch - 0.02), (1, 0.055)], u)
+    arch = identity.brow_y + along([(0, 0.012), (0.35, -0.012 - 0.5 * identity.brow_arch), (0.66, -identity.brow_arch - 0.015), (1, 0.05)], u)
     thick = identity.brow_thickness * along([(0, 0.85), (0.15, 1.1), (0.55, 0.92), (1, 0.22)], u)
     hairs = noise(grid._replace(x=(mx * 0.55 + y * 0.9) * np.sign(grid.x), y=(y * 0.5 - mx * 0.55)), 0.02, rng)
     body = smoothstep(1.25, 0.35, np.abs(y - arch) / np.maximum(thick, 1e-3) + 0.16 * hairs)

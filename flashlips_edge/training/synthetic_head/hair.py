@@ -90,7 +90,7 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
         inner = np.where(y < 0.25, np.maximum(along([(-0.9, temple - 0.06), (-0.5, 0.85), (-0.3, 0.83), (0.0, 0.90)], y), np.minimum(burn, 0.92)), 2.0)
         inner = np.where(y > 0.14, 2.0, inner) if style != "tied" else np.where(y > -0.05, 2.0, inner)
     recede = (0.05 + 0.16 * identity.age) * (identity.femininity < 0.5) * (style != "fringe")
-    wisps = 0.02 * noise(grid, 0.09, rng) + 0.012 * noise(grid, 0.04, rng) if curly else (0.02 + 0.05 * (7 * identity.hair_volume % 1)) * (0.6 * strands + 0.5 * lock)
+    wisps = 0.02 * noise(grid, 0.09, rng) + 0.012 * noise(grid, 0.04, rng) if curly else (0.018 + (0.012 if long else 0.05) * (7 * identity.hair_volume % 1)) * (0.6 * strands + 0.5 * lock)
     if style == "fringe":
         recede = (0.05 + 0.16 * identity.age) * (identity.femininity < 0.5) * (style != "fringe")
     wisps = wisps + 0.035 * lock

@@ -176,7 +176,7 @@ class Identity:
             mouth_width=around(0.375 - 0.015 * fem, 0.06),
             upper_lip=around(0.078 + 0.014 * fem + 0.035 * tone, 0.045),
             lower_lip=around(0.112 + 0.012 * fem + 0.035 * tone, 0.05),
-            mouth_curve=around(0.0, 0.035),
+            mouth_curve=around(0.014, 0.03),
             lip_colour=linear(np.clip(lip, 20, 235)),
             lip_gloss=float(np.clip((0.5 if made_up else 0.22) + around(0, 0.25), 0.05, 1)),
             tooth_colour=linear(np.array([around(234, 14), around(226, 14), around(212, 20)]) * (1 - 0.08 * age)),

@@ -176,7 +176,7 @@ def _head(identity: Identity, pose: Pose, lips: Lips, form: Person) -> np.ndarra
     if form.brows is not None:
         cover = eyes.raise_brows(form.brows, 0.05 * pose.brow, density)
         surface[..., :3] += (np.float32(identity.hair_colour) * 0.42 - surface[..., :3]) * cover[..., None]
-    lit = light.shade(surface[..., :3].copy(), normal[..., :3].copy(), normal[..., 3], identity.light, direction, 0.045 + 0.03 * identity.redness, 3)
+    lit = light.shade(surface[..., :3].copy(), normal[..., :3].copy(), normal[..., 3], identity.light, direction, 0.06 + 0.03 * identity.redness, 3)
 
     # the moving shadow under the lower lip and the smile's folds
     part = lit[rows, columns]

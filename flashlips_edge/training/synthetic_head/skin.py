@@ -34,8 +34,8 @@ def albedo(identity: Identity, grid: Canvas, relief: Relief) -> np.ndarray:
         colour = colour * (1 - spots[..., None] * np.float32([0.3, 0.45, 0.5]))
 
     nostril = bump(mx, y - 0.22 * (mx - identity.nose_width * 0.5), (identity.nose_width * 0.50, identity.nose_y + 0.004), 0.044, 0.019)
-    colour = colour * (1 - 0.88 * np.clip(nostril * 1.25, 0, 1)[..., None] * np.float32([0.93, 1, 1]))
-    under = bump(mx, y, (0, identity.nose_y + 0.05), 0.16, 0.045) * 0.22 * identity.light.elevation
+    colour = colour * (1 - 0.88 * np.clip(nostril * 1.1, 0, 1)[..., None] * np.float32([0.93, 1, 1]))
+    under = bump(mx, y, (0, identity.nose_y + 0.05), 0.15, 0.04) * 0.12 * identity.light.elevation
     wing = bump(mx, y, (identity.nose_width + 0.02, identity.nose_y - 0.06), 0.016, 0.06) * 0.28
     corner = bump(mx, y, (identity.mouth_width + 0.03, identity.mouth_y), 0.03, 0.03) * 0.25
     crease = relief.fold * (0.05 + 0.14 * identity.age)

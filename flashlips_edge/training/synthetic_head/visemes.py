@@ -103,11 +103,11 @@ def lips_track(phonemes: Sequence[tuple[str, float, float]], rate_hz: float = 25
         pull = target.dominance * np.exp(-((np.abs(time_s - middle) / reach) ** 1.6))
         weights += pull
         blend += pull[:, None] * np.array(target[:6])
-        hold = max(length / 2, 0.5 / rate_hz + 1e-3)
+        hold = max(0.4 * length, 0.5 / rate_hz + 1e-3)
         if letter in BILABIALS:
-            press = np.maximum(press, _plateau(time_s, middle - hold, middle + hold, 0.045))
+            press = np.maximum(press, _plateau(time_s, middle - hold, middle + hold, 0.035))
         elif letter in LABIODENTALS:
-            tuck = np.maximum(tuck, _plateau(time_s, middle - hold, middle + hold, 0.045))
+            tuck = np.maximum(tuck, _plateau(time_s, middle - hold, middle + hold, 0.035))
         elif letter == PAUSE and length >= 0.08:
             first, last = start <= 0, end >= parts[-1][2] - 1e-6
             still = np.maximum(still, _plateau(time_s, -1 if first else start + 0.05, 9e9 if last else end - 0.03, 0.07))
