@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 UNSPECIFIED = 2  # of matrix, primaries and transfer alike (ITU-T H.273)
 BT709, SMPTE170M = 1, 6  # H.273 names; 6 is BT.601
 LIMITED, FULL = 1, 2
 SWSCALE_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # H.273 matrix -> swscale's number for it
-ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
-ACCURATE |= Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+# swscale.h: SWS_BILINEAR, SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP, SWS_ACCURATE_RND; not every PyAV has names for them
+ACCURATE = 0x2 | 0x2000 | 0x4000 | 0x40000
 CONTEXTS = 32  # kept per thread
 
 _local = threading.local()
