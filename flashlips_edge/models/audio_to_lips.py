@@ -84,13 +84,20 @@ class AudioToLips(nn.Module):
         half = width // 2
         self.register_buffer("frequencies", torch.exp(-math.log(1e4) * torch.arange(half) / half) * 1000, persistent=False)
 
-    def normalise(self, lips: Tensor) -> Tensor:
-        """Lips vectors in units of the training set's deviation."""
-        return (lips - self.mean) / self.deviation
+    def relative(self, lips: Tensor, reference_lips: Tensor) -> Tensor:
+        """Lips vectors about the mean of the face's references, in units of the training set's deviation: what is one
+        face's own offset in lips space need not be learned, and an unseen face keeps its own."""
+        return (lips - reference_lips.mean(1, keepdim=True) - self.mean) / self.deviation
+
+    def absolute(self, z: Tensor, reference_lips: Tensor) -> Tensor:
+        """The inverse of ``relative``."""
+        return z * self.deviation + self.mean + reference_lips.mean(1, keepdim=True)
 
     def context(self, speech: Tensor, emotion: Tensor, reference_lips: Tensor, previous_lips: Tensor, keep: Tensor, keep_previous: Tensor) -> tuple[Tensor, Tensor]:
-        """What does not change with flow time: previous tokens [B, P, width], conditions [B, P+T, width]. Lips are normalised."""
+        """What does not change with flow time: previous tokens [B, P, width], conditions [B, P+T, width]."""
         b, p = previous_lips.shape[:2]
+        previous_lips = self.relative(previous_lips, reference_lips)
+        reference_lips = self.relative(reference_lips, reference_lips)
         heard = self.condition_speech(speech) * keep[:, None, None] + self.no_speech * (1 - keep[:, None, None])
         who = self.condition_references(reference_lips.flatten(1)) + self.condition_emotion(emotion)
         before = self.enter_previous(previous_lips) * keep_previous[:, None, None] + self.no_previous * (1 - keep_previous[:, None, None])
@@ -109,7 +116,6 @@ class AudioToLips(nn.Module):
 
     def forward(self, noise: Tensor, speech: Tensor, emotion: Tensor, reference_lips: Tensor, previous_lips: Tensor) -> Tensor:
         """Euler: z <- z + v / steps, v = v_no + guidance (v_speech - v_no); both velocities in one batch of 2B."""
-        reference_lips, previous_lips = self.normalise(reference_lips), self.normalise(previous_lips)
         b = noise.shape[0]
 
         def twice(x: Tensor) -> Tensor:
@@ -124,4 +130,4 @@ class AudioToLips(nn.Module):
             time = torch.full_like(keep, step / self.steps)
             heard, unheard = self.field(twice(z), time, before, condition).chunk(2, 0)
             z = z + (unheard + self.guidance * (heard - unheard)) / self.steps
-        return z * self.deviation + self.mean
+        return self.absolute(z, reference_lips)

@@ -47,7 +47,7 @@ class ConvEncoder(nn.Module):
 
 
 class LipsTeacher(nn.Module):
-    """face [B, 3, 96, 96] and mouth [B, 3, 64, 64] -> lips [B, 12]; trained together with the editor."""
+    """face [B, 3, 96, 96] and mouth [B, 3, 64, 64] -> lips [B, 12]; it says what a lips vector is."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

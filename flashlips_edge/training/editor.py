@@ -1,4 +1,4 @@
-"""Stage 3 of the recipe: the editor together with the lips vector, half by masked reconstruction, half by real pairs.
+"""Stage 4 of the recipe: the editor together with the lips vector, half by masked reconstruction, half by real pairs.
 
     python -m flashlips_edge.training.editor --latents work/latents --weights work/nano
 
@@ -23,13 +23,14 @@ from flashlips_edge.models.lips import LipsTeacher
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.latents import LOWER
+from flashlips_edge.training.lips_teacher import TeacherTask
 from flashlips_edge.training.loop import Losses, Schedule, train
 from flashlips_edge.training.pairs import PARAMETERS, Batch, Person, draw, load_people, look, person_weights
 
 BATCH = 16
 MASKED_SHARE = 0.5
 LIPS_NOISE = 0.1  # added to the lips vector in training, so that near vectors mean near lips
-LATENT_WEIGHT, PIXEL_WEIGHT, LIPS_WEIGHT, EDGE_WEIGHT, TRUE_WEIGHT, SIZE_WEIGHT = 0.3, 1.0, 4.0, 1.0, 0.2, 1e-3
+LATENT_WEIGHT, PIXEL_WEIGHT, LIPS_WEIGHT, EDGE_WEIGHT, TRUE_WEIGHT = 0.3, 1.0, 4.0, 1.0, 0.5
 LIPS_BOX = (92, 152, 45, 115)  # top, bottom, left, right in a 160 px crop: lips and chin
 
 
@@ -79,7 +80,6 @@ def loss(task: EditorTask, decoder: nn.Module, batch: Batch, generator: np.rando
         "latent": LATENT_WEIGHT * (edited - batch.target).abs().mean(),
         **pixel_losses(decode_lower(decoder, edited), batch.lower),
         "true": TRUE_WEIGHT * true,
-        "size": SIZE_WEIGHT * lips.square().mean(),
     }
 
 
@@ -130,8 +130,13 @@ def main(
         assert isinstance(module, EditorTask)
         return loss(module, decoder, draw(people, chances, generator, BATCH, MASKED_SHARE), generator)
 
+    task = EditorTask(sizes)
+    start = TeacherTask(**sizes["lips"])
+    load_weights(weights / "teacher_task.safetensors", start)
+    task.teacher.load_state_dict(start.teacher.state_dict())
+    task.probe.load_state_dict(start.probe.state_dict())
     check = checker(held_out or people, decoder)
-    train("editor", EditorTask(sizes), one, Schedule(steps=steps, rate=8e-4, warm_up=200), weights, check=check)
+    train("editor_task", task, one, Schedule(steps=steps, rate=8e-4, warm_up=200), weights, check=check)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from flashlips_edge.training.clips import SET_WEIGHT
 from flashlips_edge.training.latents import LOWER
 
 REFERENCES = 4
-STILL = 0.2  # share of a clip's frames that count as the same head pose
+STILL = 0.3  # share of a clip's frames that count as the same head pose
+MOVED = 0.5  # share of those whose mouths differ most
 PARAMETERS = 6  # the synthetic head's true lips
 
 
@@ -50,11 +51,17 @@ class Person:
 
     @cached_property
     def same_pose(self) -> list[np.ndarray]:
-        """For each frame the other frames whose head is nearly where it is."""
+        """For each frame the other frames whose head is nearly where it is and whose mouth is not."""
         pose = np.asarray(self["pose"])
-        distance = np.abs(pose[:, None] - pose[None]).mean(2)  # [T, T]
-        count = max(2, int(STILL * len(pose)))
-        return [order[order != i][:count] for i, order in enumerate(np.argsort(distance, 1, kind="stable"))]
+        mouth = self["lower"][:, 100 - LOWER : 148 - LOWER : 4, 50:110:4, 1].reshape(len(pose), -1).astype(np.float32)
+        turned = np.abs(pose[:, None] - pose[None]).mean(2)  # [T, T]
+        moved = np.abs(mouth[:, None] - mouth[None]).mean(2)
+        count = max(4, int(STILL * len(pose)))
+        result = []
+        for i, order in enumerate(np.argsort(turned, 1, kind="stable")):
+            still = order[order != i][:count]
+            result.append(still[np.argsort(-moved[i, still], kind="stable")[: max(2, int(MOVED * len(still)))]])
+        return result
 
 
 @dataclass
