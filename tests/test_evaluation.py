@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from flashlips_edge.evaluation import flops, metrics, report, sheets, speed
+from flashlips_edge.evaluation import flops, metrics, report, sheets, speech, speed
 from flashlips_edge.evaluation.landmarks import LipReader
+from flashlips_edge.evaluation.recordings import Recording
 
 ALIGN_UNITS_PER_S = 25_000  # GRID's word alignments
 
@@ -66,9 +68,26 @@ def test_the_lag_of_a_shifted_track_is_found(lag):
     assert metrics.best_lag(sound[10 - lag : 70 - lag], sound[10:70]) == lag
 
 
-def test_opening_above_closed():
+def take(openings: list[float], recorded: np.ndarray) -> speech.Take:
+    """What the run path made of a clip whose recorded openings are given, 40 ms apart."""
+    clip = Recording(Path("clip"), np.arange(100), np.arange(100) * 40_000_000, [], np.zeros((100, 1, 1, 3)), recorded)
+    return speech.Take("take", clip, Path(), np.arange(len(openings)), np.array(openings), recorded[: len(openings)])
+
+
+def test_silence_is_judged_by_the_mouth_in_speech_once_it_had_time_to_close():
     recorded = np.concatenate([np.full(50, 0.12), np.full(50, 0.22)])
-    assert metrics.above_closed([0.12, 0.17, 0.22], recorded, 0.22) == pytest.approx([0, 0.5, 1])
+    silent = take([0.3] * 5 + [0.13] * 5, recorded)  # open for 200 ms, then nearly closed
+    found = speech.measure_silence([silent], [take([0.12, 0.17], recorded)])
+    assert found == {"share": pytest.approx(0.2), "worst": pytest.approx(0.2)}
+
+
+def test_a_result_that_follows_the_sound_and_not_the_avatar():
+    draw = np.random.default_rng(1)
+    truth, own = draw.normal(0.2, 0.05, 100), draw.normal(0.2, 0.05, 100)
+    spoken = replace(take(list(0.1 + truth / 2), own), truth=truth)
+    found = speech.measure_crossed([spoken])
+    assert found["correlation"] == pytest.approx(1) and found["range"] == pytest.approx(0.5) and found["lag_frames"] == 0
+    assert found["leak"] == pytest.approx(found["chance"])
 
 
 def test_order_needs_every_step():
@@ -136,8 +155,6 @@ def test_a_sheet_shows_its_pictures_in_rows(tmp_path):
 
 
 def test_recorded_lips_read_closed_in_silence_and_open_in_speech(reader, data_path: Callable[[str], Path]):
-    from flashlips_edge.evaluation.recordings import Recording
-
     path = data_path("test/grid_s1/bbaf4p.mpg")
     clip = Recording.open(path, 160, reader)
     times_s = clip.pts_ns * 1e-9

@@ -53,9 +53,3 @@ def best_lag(track: np.ndarray, truth: np.ndarray, reach: int = 5) -> int:
 def in_order(openings: np.ndarray, step: float = 0.0) -> bool:
     """Whether each opening is more than `step` above the one before it."""
     return bool(np.all(np.diff(openings) > step))
-
-
-def above_closed(openings: np.ndarray, recorded: np.ndarray, widest: float) -> np.ndarray:
-    """Openings as shares of a range: 0 = the closed mouth (5th percentile of the recorded track), 1 = the opening `widest`."""
-    closed = float(np.percentile(recorded, 5))
-    return (np.asarray(openings, np.float64) - closed) / max(widest - closed, 1e-6)

@@ -14,7 +14,7 @@ from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face.crop import cut
 from flashlips_edge.media.video_file import VideoFile
 
-LIMIT_S = 300
+LIMIT_S = 1800
 
 
 def lip_sync(out: Path, bundle: str, **options: str | Path | int) -> str:

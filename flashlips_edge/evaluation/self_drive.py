@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +65,9 @@ def outside_db(result: Path, clip: Recording) -> float:
 
 def encode_again(source: Path, out: Path) -> None:
     """The source's frames through the project's writer and nothing else."""
-    with VideoFile(source) as video, VideoWriter(out, video.width, video.height, Fraction(video.frame_rate)) as writer:
+    with VideoFile(source) as video, VideoWriter(out, video.width, video.height, video.frame_rate) as writer:
         for frame in video:
-            writer.write(frame.image, frame.pts_ns)
+            writer.write(frame)
 
 
 def _outside(shape: tuple[int, ...], box: Box) -> np.ndarray:

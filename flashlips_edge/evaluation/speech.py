@@ -17,13 +17,14 @@ import soundfile
 
 from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.landmarks import LipReader
-from flashlips_edge.evaluation.metrics import above_closed, best_lag, correlation
+from flashlips_edge.evaluation.metrics import best_lag, correlation
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.run_path import lip_sync, read_crops, read_openings
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 
 SILENCE_S = 3.0
 NOISE_LEVEL = 0.002  # of full scale, -54 dB
+LEAST_RANGE = 0.25  # of the recorded range
 SETTLING_NS = 200_000_000  # what the mouth may take to close
 
 
@@ -106,14 +107,16 @@ def measure_crossed(takes: list[Take]) -> dict[str, float]:
 def measure_silence(silent: list[Take], spoken: list[Take]) -> dict[str, float]:
     """Opening above the clip's closed reading as a share of the same avatar's maximum in speech, from 200 ms on.
 
+    The maximum counts as a quarter of the recorded one at least: a mouth that hardly opens is not thereby judged by nothing.
     Mean over frames and takes; `worst` is the takes' mean 95th percentile."""
-    speech = {take.avatar.path: take.openings for take in spoken}
-    shares = [
-        above_closed(take.openings, take.avatar.openings, float(speech[take.avatar.path].max()))[
-            take.avatar.pts_ns[take.positions] >= SETTLING_NS
-        ]
-        for take in silent
-    ]
+    speech = {take.avatar.path: float(take.openings.max()) for take in spoken}
+    shares = []
+    for take in silent:
+        recorded = take.avatar.openings
+        closed = float(np.percentile(recorded, 5))
+        widest = max(speech[take.avatar.path], closed + LEAST_RANGE * (float(recorded.max()) - closed))
+        settled = take.avatar.pts_ns[take.positions] >= SETTLING_NS
+        shares.append((take.openings[settled] - closed) / (widest - closed))
     return {"share": _mean(s.mean() for s in shares), "worst": _mean(np.percentile(s, 95) for s in shares)}
 
 
