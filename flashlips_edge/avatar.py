@@ -60,9 +60,12 @@ class Avatar:
             self.identity = Identity.of(networks, images) if images else None
 
     def targets(self) -> Iterator[Target]:
-        """Every picture with its face, 0 1 2 ... last ... 2 1 0 1 ..., pts from 0 and without a jump at the turns."""
+        """Every picture with its face, 0 1 2 ... last ... 2 1 0 1 ..., pts from 0 and without a jump at the turns.
+
+        A second call starts again at 0; one at a time.
+        """
         start_ns = self._pts_ns[0]
-        for index, frame in enumerate(self._kept):
+        for index, frame in enumerate(self._forward(0)):
             yield self._target(index, frame, frame.pts_ns - start_ns)
         for frame in self._frames:
             index = self._track(frame)

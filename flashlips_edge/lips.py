@@ -73,6 +73,8 @@ class SpeechToLips:
         self._networks = networks
         self.speak_as(reference_lips, closed_lips)
         self._new_steps = new_steps or networks.window
+        # Recorded speech waits for what comes after, so that pieces give what the whole gives; live speech cannot.
+        self._waits = SILENCE_STEPS if self._new_steps == networks.window else 0
         self._overlap = networks.window - self._new_steps
         self._heard = np.zeros(0, np.float32)  # speech kept; its first sample is the start of step _heard_step
         self._heard_step = 0
@@ -87,8 +89,8 @@ class SpeechToLips:
     def push(self, waveform: np.ndarray) -> np.ndarray:
         """The lips [n, 12] that this piece, float32 [N] at 16 kHz, makes possible; n may be 0."""
         self._heard = np.concatenate([self._heard, np.asarray(waveform, np.float32)])
-        whole_steps = self._heard_step + len(self._heard) // SAMPLES_PER_STEP
-        lips = self._up_to(self._done + (whole_steps - self._done) // self._new_steps * self._new_steps)
+        known = self._heard_step + len(self._heard) // SAMPLES_PER_STEP - self._waits
+        lips = self._up_to(self._done + max(0, known - self._done) // self._new_steps * self._new_steps)
         keep_from = max(self._heard_step, self._done - SILENCE_STEPS)
         self._heard = self._heard[(keep_from - self._heard_step) * SAMPLES_PER_STEP :]
         self._heard_step = keep_from

@@ -7,11 +7,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from flashlips_edge.clip import Clip
 from flashlips_edge.interrupt import Interrupt
-from flashlips_edge.media.audio_file import Sound
+from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.media.window import Window
@@ -20,6 +21,7 @@ from flashlips_edge.pump.clock import SECOND_NS, MonotonicClock
 from flashlips_edge.session import Session
 
 TITLE = "FlashLips Edge"
+PIECE = 10 * SPEECH_RATE_HZ  # speech made into lips between two looks at Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,7 @@ def lip_sync_recording(
         if driver_path is not None:
             session.finish(_follow(session, driver_path, stop))
         elif sound is not None:
-            session.push_audio(sound.speech())
-            session.finish()
+            _speak(session, sound.speech(), stop)
         total = round((session.end_ns or 0) * clip.frame_rate / SECOND_NS)
         pace = Pace(MonotonicClock())
         frames = stack.enter_context(closing(session.frames()))
@@ -92,6 +93,15 @@ def lip_sync_recording(
             with session.times.stage("encode"):
                 writer.close(cut_sound=stop.requested)
     return Report(out, count, time.perf_counter() - start, dict(session.times.seconds), stop.requested)
+
+
+def _speak(session: Session, speech: np.ndarray, stop: Interrupt) -> None:
+    """Take the lips of the speech, float32 [N] at 16 kHz."""
+    for start in tqdm(range(0, len(speech), PIECE), "speech", leave=False):
+        session.push_audio(speech[start : start + PIECE])
+        if stop.requested:
+            break
+    session.finish()
 
 
 def _follow(session: Session, driver_path: Path, stop: Interrupt) -> int:

@@ -23,7 +23,7 @@ from flashlips_edge.pump.mailbox import ClosedError, Mailbox
 from flashlips_edge.pump.stage import LOOK_NS, Stage
 from flashlips_edge.session import Session
 
-AHEAD_NS = 3 * SECOND_NS  # how long before they are needed lips are made, where the voice is there already
+AHEAD_NS = 6 * SECOND_NS  # how long before they are needed lips are made, where the voice is there already
 LEAD_NS = 400_000_000  # live sound is heard, and its lips are seen, this much after it came: lips are made 200 ms at a time
 PCM_BYTES = 1 << 14  # read from a pipe at a time, at most
 HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")

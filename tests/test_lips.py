@@ -89,6 +89,12 @@ def test_silence_closes_the_mouth_within_200_ms_and_keeps_it_closed(networks):
         assert lips[10:45, 0].min() > 0
 
 
+def test_recorded_speech_in_pieces_gives_what_the_whole_gives(networks):
+    waveform = np.concatenate([voice(70), np.zeros(40 * SAMPLES_PER_STEP, np.float32), voice(150)])
+    pieces = np.split(waveform, np.arange(5000, len(waveform), 17_000))
+    assert np.allclose(spoken(networks, pieces), spoken(networks, [waveform]), atol=1e-5)
+
+
 def test_silence_is_judged_alike_in_pieces_and_at_once(networks):
     waveform = np.concatenate([voice(40), np.zeros(60 * SAMPLES_PER_STEP, np.float32), voice(130) * 0.1, voice(70)])
     whole = silence_weight(waveform)

@@ -6,6 +6,7 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from faces import HEIGHT, MOUTH, WIDTH, face, mouth_level, number_of, speech, write_faces
@@ -88,16 +89,16 @@ def test_frames_without_a_face_pass_unchanged(session, tmp_path):
 def test_pull_frame_waits_for_the_speech_and_ends_with_it(session, clip):
     session.use_avatar(clip)
     assert session.pull_frame() is None
-    session.push_audio(speech(2.2))
+    session.push_audio(speech(5.6))
     pulled = []
     while (frame := session.pull_frame()) is not None:
         pulled.append(frame)
-    assert len(pulled) == 50  # the lips of a window of two seconds are known
+    assert len(pulled) == 50  # a window of two seconds is made when what follows it has been heard
     assert not session.ended
     session.finish()
     while (frame := session.pull_frame()) is not None:
         pulled.append(frame)
-    assert len(pulled) == 55
+    assert len(pulled) == 140
     assert session.ended
 
 
@@ -174,7 +175,7 @@ def test_closing_ends_every_thread(bundle, clip):
 
 
 def test_a_folder_of_pictures_is_an_avatar(session, tmp_path):
-    import cv2
+
 
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), face()[:, :, ::-1])

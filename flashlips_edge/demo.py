@@ -1,0 +1,92 @@
+"""python -m flashlips_edge.demo: the bundled avatar speaks the bundled speech, into out/demo.mp4 and a contact sheet of it."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice, pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from flashlips_edge.contact_sheet import Column, contact_sheet
+from flashlips_edge.errors import UserError
+from flashlips_edge.face.crop import MOUTH
+from flashlips_edge.files import write_bytes
+from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, read_sound
+from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.pump.clock import SECOND_NS
+from flashlips_edge.recorded import Report, lip_sync_recording
+from flashlips_edge.run import STOPPED, WRONG_USE
+from flashlips_edge.session import Session
+from flashlips_edge.target import Target
+
+ASSETS = Path(__file__).parent / "assets"
+AVATAR, SPEECH = ASSETS / "avatar.mp4", ASSETS / "speech.flac"
+VIDEO, SHEET = Path("out/demo.mp4"), Path("out/demo.png")
+TITLE = "FlashLips Edge: the bundled avatar speaks the bundled speech"
+COLUMNS = 8
+
+
+def main() -> int:
+    """Makes both files, prints what was made and how fast; gives the exit status."""
+    try:
+        speech = read_sound(SPEECH)
+        with Session.open("nano") as session:
+            report = lip_sync_recording(session, AVATAR, speech, out=VIDEO)
+            columns = _columns(session, report.frames)
+        sheet = contact_sheet(columns, speech.speech(), SPEECH_RATE_HZ, TITLE, _speed(report))
+        write_bytes(SHEET, cv2.imencode(".png", sheet[:, :, ::-1])[1].tobytes())
+    except UserError as error:
+        print(f"flashlips_edge.demo: {error}", file=sys.stderr)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        return STOPPED
+    print(_speed(report))
+    for name, seconds in report.stages.items():
+        print(f"  {name:<9}{seconds:7.2f} s {1000 * seconds / report.frames:7.1f} ms a frame")
+    print(f"video          {VIDEO.resolve()}\ncontact sheet  {SHEET.resolve()}")
+    return STOPPED if report.interrupted else 0
+
+
+def _speed(report: Report) -> str:
+    return f"{report.frames} frames in {report.seconds:.1f} s, {report.frames / report.seconds:.1f} frames per second"
+
+
+def _columns(session: Session, frames: int) -> list[Column]:
+    """Moments all along the speech, by turns with the mouth at its most open and its most closed."""
+    assert session.avatar is not None
+    rate = session.avatar.frame_rate
+    opening = [_opening(session, round(i * SECOND_NS / rate)) for i in range(frames)]
+    edges = np.linspace(0, frames, min(COLUMNS, frames) + 1).astype(int)
+    picks = [
+        int(start + (np.argmin if i % 2 else np.argmax)(opening[start:end]))
+        for i, (start, end) in enumerate(pairwise(edges))
+    ]
+    columns = []
+    with VideoFile(VIDEO) as video:
+        results = islice(video, frames)
+        for i, (target, result) in enumerate(zip(session.avatar.targets(), results)):
+            if i in picks:
+                time_s = result.pts_ns / SECOND_NS
+                columns.append(Column(time_s, target.frame.image, result.image, _mouth(target)))
+    return columns
+
+
+def _opening(session: Session, pts_ns: int) -> float:
+    lips = session.lips.at(pts_ns)
+    return 0.0 if lips is None else float(lips @ session.networks.bundle.lips_opening)
+
+
+def _mouth(target: Target) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of what may change, in the frame."""
+    if target.crop is None:
+        return None
+    size, (scale, _, shift_x), shift_y = len(target.crop.image), target.crop.transform[0], target.crop.transform[1, 2]
+    x = [((MOUTH.centre_x + side * MOUTH.radius_x) * size - shift_x) / scale + target.left for side in (-1, 1)]
+    y = [((MOUTH.centre_y + side * MOUTH.radius_y) * size - shift_y) / scale + target.top for side in (-1, 1)]
+    return round(x[0]), round(y[0]), round(x[1]), round(y[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

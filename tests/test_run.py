@@ -1,0 +1,296 @@
+"""The command line as a user meets it: recordings, a camera, wrong use, Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from clips import write_clip
+from faces import camera, face, mouth_level, number_of, numbered, speech, write_faces, write_speech
+from tiny_bundle import tiny_bundle
+
+from flashlips_edge import run
+from flashlips_edge.bundle import Bundle
+from flashlips_edge.media.audio_file import read_sound
+from flashlips_edge.media.frames import Frame
+from flashlips_edge.media.video_file import VideoFile
+
+SECOND_NS = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Bundle:
+    return tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory) -> Path:
+    """face.mp4, ten frames with sound; speech.wav, 0.8 s."""
+    folder = tmp_path_factory.mktemp("media")
+    write_faces(folder / "face.mp4", 10, sound=speech(0.4))
+    write_speech(folder / "speech.wav", 0.8)
+    return folder
+
+
+@pytest.fixture
+def lip_sync(bundle, tmp_path, monkeypatch) -> Callable[..., int]:
+    """Runs the command line in an empty folder; gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: run.main(["--bundle", str(bundle.folder), "--threads", "1", *map(str, words)])
+
+
+def frames_of(path: Path) -> list[Frame]:
+    with VideoFile(path) as video:
+        return list(video)
+
+
+def start(bundle: Bundle, folder: Path, *words: object) -> subprocess.Popen:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "flashlips_edge.run", "--bundle", str(bundle.folder), "--threads", "1", *map(str, words)]
+    root = Path(run.__file__).parent.parent
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(root), "DISPLAY": ""},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def read_until(process: subprocess.Popen, words: bytes) -> bytes:
+    """What the process says on standard error up to these words."""
+    said = b""
+    while words not in said:
+        more = os.read(process.stderr.fileno(), 4096)
+        assert more, said.decode()
+        said += more
+    return said
+
+
+def test_an_avatar_speaks_a_recording(lip_sync, media, capsys):
+    assert lip_sync("--avatar", media / "face.mp4", "--audio", media / "speech.wav", "--out", "result.mp4") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("result.mp4\n20 frames in ")
+    assert all(f"{stage} " in printed for stage in ("decode", "face", "crop", "speech", "networks", "paste", "encode"))
+    frames = frames_of(Path("result.mp4"))
+    assert [number_of(frame.image) for frame in frames] == [*range(10), *range(8, -1, -1), 1]
+    assert min(mouth_level(frame.image) for frame in frames[8:]) > mouth_level(face()) + 10
+    sound = read_sound("result.mp4")
+    assert sound.sample_rate_hz == 16_000
+    assert sound.duration_ns == pytest.approx(0.8 * SECOND_NS, abs=0.07 * SECOND_NS)
+
+
+@pytest.mark.parametrize(("width", "height", "rate"), [(319, 239, Fraction(25)), (320, 240, Fraction(30000, 1001))], ids=["odd", "29.97"])
+def test_size_and_frame_rate_are_the_avatars(lip_sync, media, tmp_path, width, height, rate):
+    avatar = write_faces(tmp_path / "avatar.mp4", 8, rate, image=face()[:height, :width])
+    assert lip_sync("--avatar", avatar, "--audio", media / "speech.wav", "--out", "result.mp4") == 0
+    with VideoFile("result.mp4") as video:
+        assert (video.width, video.height, video.frame_rate) == (width, height, rate)
+        frames = list(video)
+    assert len(frames) == -(-rate * 8 // 10)
+    assert [frame.pts_ns for frame in frames] == pytest.approx([float(i * SECOND_NS / rate) for i in range(len(frames))], abs=20_000)
+
+
+def test_the_place_of_the_result_has_a_default(lip_sync, media):
+    assert lip_sync("--avatar", media / "face.mp4", "--audio", media / "face.mp4") == 0
+    assert 10 <= len(frames_of(Path("out/face.mp4"))) <= 12  # AAC comes in blocks of 64 ms
+
+
+def test_another_face_drives(lip_sync, media, tmp_path):
+    driver = write_faces(tmp_path / "driver.mp4", 15, 30, sound=speech(0.5), image=face(2))
+    assert lip_sync("--avatar", media / "face.mp4", "--driver", driver, "--out", "result.mp4") == 0
+    frames = frames_of(Path("result.mp4"))
+    assert len(frames) == 13  # half a second at the avatar's 25 frames per second
+    assert mouth_level(frames[5].image) > mouth_level(face()) + 10
+    assert read_sound("result.mp4").duration_ns == pytest.approx(0.5 * SECOND_NS, abs=0.07 * SECOND_NS)
+
+
+def test_raw_pcm_on_standard_input(bundle, media, tmp_path):
+    process = start(bundle, tmp_path, "--avatar", media / "face.mp4", "--audio", "-", "--sample-rate", 24000, "--out", "result.mp4")
+    pcm = (speech(0.6, 24_000) * 32767).astype("<i2").tobytes()
+    _, err = process.communicate(pcm, timeout=120)
+    assert process.returncode == 0, err
+    assert len(frames_of(tmp_path / "result.mp4")) == 15
+    assert read_sound(tmp_path / "result.mp4").sample_rate_hz == 24_000
+
+
+def test_a_real_clip(lip_sync, data_path):
+    clip = data_path("test/grid_unseen/sbia1a.mpg")
+    assert lip_sync("--avatar", clip, "--audio", clip, "--out", "result.mp4") == 0
+    with VideoFile(clip) as video:
+        for source, result in zip(video, frames_of(Path("result.mp4")), strict=True):
+            above = slice(0, int(source.height * 0.4))
+            assert np.abs(source.image[above].astype(int) - result.image[above]).mean() < 2
+
+
+def test_a_camera_speaks_a_recording(lip_sync, tmp_path, capsys):
+    with camera(numbered(12)) as url:
+        assert lip_sync("--camera", url, "--audio", write_speech(tmp_path / "s.wav", 1.0), "--out", "result.mp4") == 0
+    frames = frames_of(Path("result.mp4"))
+    assert 3 <= len(frames) <= 30
+    assert frames[-1].pts_ns < 1.0 * SECOND_NS
+    assert max(mouth_level(frame.image) for frame in frames) > mouth_level(face()) + 10
+    assert "in " in capsys.readouterr().err  # the live counters
+
+
+def test_a_camera_alone_writes_until_ctrl_c_and_says_what_it_does(bundle, tmp_path):
+    with camera(numbered(12)) as url:
+        process = start(bundle, tmp_path, "--camera", url)
+        said = read_until(process, b"dropped")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert b"lips from the" in said
+    assert b"written to out/camera.mp4 until Ctrl-C" in said
+    assert out.startswith(b"out/camera.mp4\n")
+    assert len(frames_of(tmp_path / "out/camera.mp4")) >= 1
+    assert read_sound(tmp_path / "out/camera.mp4").samples.size
+
+
+def test_a_camera_listens_to_a_pipe(bundle, tmp_path):
+    with camera(numbered(12)) as url:
+        process = start(bundle, tmp_path, "--camera", url, "--audio", "-", "--out", "result.mp4")
+        _, err = process.communicate((speech(1.0) * 32767).astype("<i2").tobytes(), timeout=120)
+    assert process.returncode == 0, err
+    frames = frames_of(tmp_path / "result.mp4")
+    assert 1.0 * SECOND_NS < frames[-1].pts_ns < 1.5 * SECOND_NS  # 0.4 s of lead and the second of speech
+    sound = read_sound(tmp_path / "result.mp4")
+    assert np.abs(sound.samples[: int(0.35 * 16_000)]).max() < 0.01
+    assert np.abs(sound.samples[int(0.5 * 16_000) :]).max() > 0.1
+
+
+def test_a_camera_drives_an_avatar(lip_sync, media):
+    with camera(numbered(12, face(2))) as url:
+        assert lip_sync("--avatar", media / "face.mp4", "--driver", f"camera:{url}", "--seconds", 0.8, "--out", "result.mp4") == 0
+    frames = frames_of(Path("result.mp4"))
+    assert 1 <= len(frames) <= 20
+    assert mouth_level(frames[-1].image) > mouth_level(face()) + 10
+
+
+def test_a_recorded_face_drives_a_camera(lip_sync, tmp_path):
+    driver = write_faces(tmp_path / "driver.mp4", 15, image=face(2), sound=speech(0.6))
+    with camera(numbered(12)) as url:
+        assert lip_sync("--camera", url, "--driver", driver, "--out", "result.mp4") == 0
+    assert frames_of(Path("result.mp4"))[-1].pts_ns < 0.6 * SECOND_NS
+
+
+def test_ctrl_c_leaves_a_file_that_plays(bundle, media, tmp_path):
+    sound = write_speech(tmp_path / "long.wav", 60)
+    process = start(bundle, tmp_path, "--avatar", media / "face.mp4", "--audio", sound, "--out", "result.mp4")
+    said = read_until(process, b"frame/s]")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == run.STOPPED, said + err
+    assert b"up to where it was stopped" in out and b"Traceback" not in err
+    frames = frames_of(tmp_path / "result.mp4")
+    assert 1 <= len(frames) < 1500
+    duration_ns = frames[-1].pts_ns + SECOND_NS // 25
+    assert read_sound(tmp_path / "result.mp4").duration_ns == pytest.approx(duration_ns, abs=0.1 * SECOND_NS)
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_a_file_that_breaks_off_is_used_as_far_as_it_goes(lip_sync, media, tmp_path):
+    whole = write_clip(tmp_path / "whole.mp4", images=numbered(40), size=(320, 240), options={"crf": "8", "g": "5"})
+    data = whole.read_bytes()
+
+
+    fast = tmp_path / "fast.mp4"
+    with av.open(str(whole)) as source, av.open(str(fast), "w", options={"movflags": "+faststart"}) as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    fast.write_bytes(fast.read_bytes()[: len(data) * 2 // 3])
+    assert lip_sync("--avatar", fast, "--audio", media / "speech.wav", "--out", "result.mp4") == 0
+    assert len(frames_of(Path("result.mp4"))) == 20
+
+
+FACE, SPEECH = "--avatar {media}/face.mp4", "--audio {media}/speech.wav"
+WRONG = {
+    "nothing": ("", "give either --avatar VIDEO|FOLDER or --camera INDEX|DEVICE|URL"),
+    "avatar and camera": (f"{FACE} --camera 0 {SPEECH}", "not both"),
+    "no lips": (FACE, "give --audio FILE|- or --driver VIDEO|camera:N"),
+    "audio and driver": (f"{FACE} {SPEECH} --driver {{media}}/face.mp4", "give either --audio or --driver"),
+    "unknown option": (f"{FACE} {SPEECH} --quality high", "--quality"),
+    "threads not a number": (f"{FACE} {SPEECH} --threads two", "--threads: invalid int value: 'two'"),
+    "threads out of range": (f"{FACE} {SPEECH} --threads 0", "--threads 0 is out of range: 1 to 256"),
+    "sample rate without stdin": (f"{FACE} {SPEECH} --sample-rate 8000", "--sample-rate 8000"),
+    "sample rate out of range": (f"{FACE} --audio - --sample-rate 12", "--sample-rate 12 is out of range"),
+    "seconds of a recording": (f"{FACE} {SPEECH} --seconds 3", "--seconds 3"),
+    "seconds out of range": ("--camera 0 --seconds -1", "--seconds -1 is out of range"),
+    "missing avatar": (f"--avatar {{bad}}/none.mp4 {SPEECH}", "--avatar {bad}/none.mp4: there is no such file"),
+    "text as a video": (f"--avatar {{bad}}/text.mp4 {SPEECH}", "--avatar {bad}/text.mp4: "),
+    "no bytes": (f"--avatar {{bad}}/empty.mp4 {SPEECH}", "--avatar {bad}/empty.mp4: the file is empty"),
+    "no video stream": (f"--avatar {{media}}/speech.wav {SPEECH}", "--avatar {media}/speech.wav: it holds no pictures"),
+    "broken off": (f"--avatar {{bad}}/broken.mp4 {SPEECH}", "--avatar {bad}/broken.mp4: "),
+    "empty folder": (f"--avatar {{bad}}/folder {SPEECH}", "--avatar {bad}/folder: the folder holds no picture and no video"),
+    "missing audio": (f"{FACE} --audio {{bad}}/none.wav", "--audio {bad}/none.wav: there is no such file"),
+    "no sound": (f"{FACE} --audio {{bad}}/mute.mp4", "--audio {bad}/mute.mp4: there is no sound in it"),
+    "sound of no length": (f"{FACE} --audio {{bad}}/none_said.wav", "--audio {bad}/none_said.wav: "),
+    "text as sound": (f"{FACE} --audio {{bad}}/text.mp4", "--audio {bad}/text.mp4: "),
+    "missing driver": (f"{FACE} --driver {{bad}}/none.mp4", "--driver {bad}/none.mp4: there is no such file"),
+    "driver without a camera": (f"{FACE} --driver camera:", "--driver camera: names no camera"),
+    "no camera": ("--camera /dev/video99", "--camera /dev/video99: there is no such device"),
+    "no stream": ("--camera http://127.0.0.1:9/", "--camera http://127.0.0.1:9/: it cannot be opened"),
+    "no driving camera": (f"{FACE} --driver camera:/dev/video99", "--driver /dev/video99: there is no such device"),
+    "unknown bundle": (f"{FACE} {SPEECH} --bundle nono", "--bundle nono: "),
+    "missing detector": (f"{FACE} {SPEECH} --detector {{bad}}/none.onnx", "--detector {bad}/none.onnx: no such file"),
+    "a detector that is none": (f"{FACE} {SPEECH} --detector {{bad}}/text.mp4", "--detector {bad}/text.mp4: not a YuNet model"),
+    "a name without mp4": (f"{FACE} {SPEECH} --out result.gif", "--out result.gif: the name must end in .mp4"),
+    "a place that is none": (f"{FACE} {SPEECH} --out {{bad}}/text.mp4/result.mp4", "text.mp4/result.mp4"),
+    "no display": (f"{FACE} {SPEECH} --display", "--display: "),
+}
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory, media) -> Path:
+    """Files that are not what their names say."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.mp4").write_text("This is a letter, not a video.\n" * 20)
+    (folder / "empty.mp4").touch()
+    (folder / "folder").mkdir()
+    (folder / "broken.mp4").write_bytes((media / "face.mp4").read_bytes()[:3000])
+    write_faces(folder / "mute.mp4", 3)
+    soundfile.write(folder / "none_said.wav", np.zeros(0, np.float32), 16_000)
+    return folder
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_use_is_one_sentence_and_leaves_nothing(what, lip_sync, media, bad, capsys, monkeypatch):
+    words, named = (text.format(media=media, bad=bad) for text in WRONG[what])
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    words = words.split()
+    place = [] if "--out" in words or "--display" in words else ["--out", "made/result.mp4"]
+    assert lip_sync(*words, *place) == run.WRONG_USE
+    said = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert said.startswith("flashlips_edge.run: ")
+    assert named in said
+    assert not [path for path in Path().rglob("*") if path.is_file()]
+
+
+def test_wrong_use_in_a_process_of_its_own(bundle, tmp_path):
+    process = start(bundle, tmp_path, "--avatar", "none.mp4", "--audio", "none.wav")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert out == b""
+    assert err.count(b"\n") == 1 and b"Traceback" not in err
+
+
+def test_empty_standard_input_is_wrong_use(bundle, media, tmp_path):
+    process = start(bundle, tmp_path, "--avatar", media / "face.mp4", "--audio", "-")
+    _, err = process.communicate(b"", timeout=60)
+    assert process.returncode == 2
+    assert err.startswith(b"flashlips_edge.run: --audio -: standard input held no sound")
