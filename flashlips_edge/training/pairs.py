@@ -67,13 +67,15 @@ class Person:
 @dataclass
 class Batch:
     """latent (input), target [B, C, h, w]; references [B, 4C, h, w]; lower [B, 3, S-56, S] and face [B, 3, 96, 96] of the target
-    in [0, 1]; parameters [B, 6], NaN where unknown; hidden [B]: whether the input was masked."""
+    in [0, 1]; other [B, 3, S-56, S]: the same head pose with another mouth; parameters [B, 6], NaN where unknown; hidden [B]:
+    whether the input was masked."""
 
     latent: Tensor
     target: Tensor
     references: Tensor
     lower: Tensor
     face: Tensor
+    other: Tensor
     parameters: Tensor
     hidden: Tensor
 
@@ -112,14 +114,15 @@ def draw(people: list[Person], weights: np.ndarray, generator: np.random.Generat
                 np.concatenate([person["latents"][r] for r in references]),
                 person["lower"][t],
                 person["face"][t],
+                person["lower"][s],
                 parameters,
                 np.float32(hidden),
             )
         )
-    latent, target, references, lower, face, parameters, hidden = (np.stack(column) for column in zip(*rows))
+    latent, target, references, lower, face, other, parameters, hidden = (np.stack(column) for column in zip(*rows))
     return Batch(
         *(torch.from_numpy(x.astype(np.float32)).contiguous(memory_format=torch.channels_last) for x in (latent, target, references)),
-        *(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).float() / 255 for x in (lower, face)),
+        *(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).float() / 255 for x in (lower, face, other)),
         torch.from_numpy(parameters.astype(np.float32)),
         torch.from_numpy(hidden),
     )

@@ -25,7 +25,7 @@ from flashlips_edge.training.pairs import draw, load_people, look, person_weight
 
 MASKED_SHARE = 0.25  # keeps the masked ability, by which the editor is also measured
 ALTERED_SHARE = 0.6  # of the unmasked inputs come from the frozen editor, the rest are real frames
-OBEY_WEIGHT = 0.5  # lips read from the result against lips asked for
+OBEY_WEIGHT = 0.15  # lips read from the result against lips asked for
 SYMMETRIC_WEIGHT = 0.3  # true -> altered
 
 
@@ -48,7 +48,7 @@ def refine(task: EditorTask, frozen: EditorTask, decoder: nn.Module, batch_args:
     read = frozen.teacher(*look(there.float(), face_of(there, batch.face), generator, 0.5)).float()
     return {
         "latent": LATENT_WEIGHT * (edited - batch.target).abs().mean(),
-        **pixel_losses(image, batch.lower),
+        **pixel_losses(image, batch.lower, batch.other),
         "symmetric": SYMMETRIC_WEIGHT * (back - altered).abs().mean(),
         "obey": OBEY_WEIGHT * (read - other).abs().mean(),
     }
@@ -65,7 +65,7 @@ def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder with the editor's weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 2500,
+    steps: Annotated[int, typer.Option(help="optimiser steps")] = 1000,
 ) -> None:
     """Fine-tune the editor without a mask."""
     sizes = load_preset(preset)

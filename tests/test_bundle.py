@@ -1,0 +1,133 @@
+"""A bundle that is whole opens and gives its golden outputs; any other is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashlips_edge.bundle import GRAPHS, SHIPPED, Bundle, _read, write_manifest
+from flashlips_edge.errors import UserError
+
+
+@pytest.fixture()
+def copy(tmp_path: Path) -> Path:
+    """A bundle whose graphs are a few bytes: opening does not run them."""
+    folder = tmp_path / "bundle"
+    (folder / "golden").mkdir(parents=True)
+    for graph in GRAPHS:
+        (folder / f"{graph}.onnx").write_bytes(graph.encode())
+    write_manifest(folder, fields())
+    return folder
+
+
+def fields() -> dict[str, Any]:
+    return {
+        "preset": "nano",
+        "crop_size": 160,
+        "lips": {"opening": [1.0] * 12, "closed": [0.0] * 12},
+        "audio_to_lips": {"window": 50, "previous": 10, "references": 4, "emotion": 8},
+        "graphs": {graph: {"file": f"{graph}.onnx"} for graph in GRAPHS},
+        "licence": "Apache-2.0",
+    }
+
+
+def change(folder: Path, **entries: Any) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_shipped_graphs_give_their_golden_outputs(graph: str) -> None:
+    bundle = Bundle.open("nano")
+    inputs, outputs = bundle.golden(graph)
+    session = onnxruntime.InferenceSession(str(bundle.graph_path(graph)), providers=["CPUExecutionProvider"])
+    given_outputs = session.run(list(outputs), inputs)
+    tolerance = bundle.manifest["graphs"][graph]["golden_tolerance"]
+    for value, expected in zip(given_outputs, outputs.values()):
+        assert np.abs(value - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def test_the_shipped_bundle_is_trained_has_a_model_card_and_is_small() -> None:
+    bundle = Bundle.open("nano")
+    assert bundle.manifest["trained"] and (bundle.folder / "MODEL_CARD.md").is_file()
+    assert sum(p.stat().st_size for p in bundle.folder.rglob("*") if p.is_file()) <= 40e6
+
+
+def test_a_whole_bundle_opens(copy: Path) -> None:
+    bundle = Bundle.open(copy)
+    assert bundle.crop_size == 160 and bundle.lips_opening.shape == (12,) and bundle.graph_path("editor").is_file()
+
+
+def test_an_altered_file_is_refused(copy: Path) -> None:
+    (copy / "editor.onnx").write_bytes(b"other")
+    with pytest.raises(UserError, match="editor.onnx was altered.*make bundle"):
+        Bundle.open(copy)
+
+
+def test_a_missing_file_is_refused(copy: Path) -> None:
+    (copy / "editor.onnx").unlink()
+    with pytest.raises(UserError, match="editor.onnx is missing"):
+        Bundle.open(copy)
+
+
+def test_a_newer_schema_is_refused(copy: Path) -> None:
+    change(copy, schema=2)
+    with pytest.raises(UserError, match="schema 2 is newer than 1"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("name", ["../outside.onnx", "/etc/hostname", "a/../../b", "..\\b"])
+def test_no_name_leaves_the_bundle(copy: Path, name: str) -> None:
+    change(copy, files={name: "0" * 64})
+    with pytest.raises(UserError, match="outside the bundle"):
+        Bundle.open(copy)
+
+
+def test_no_link_leaves_the_bundle(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside.onnx").write_bytes(b"editor")
+    (copy / "editor.onnx").unlink()
+    (copy / "editor.onnx").symlink_to(tmp_path / "outside.onnx")
+    with pytest.raises(UserError, match="leads outside the bundle"):
+        Bundle.open(copy)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean nano"):
+        Bundle.open("nanno")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150)
+@given(key=st.sampled_from([*fields(), "schema", "files"]), value=JSON)
+def test_no_manifest_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    manifest = {"schema": 1, **fields(), "files": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+    try:
+        Bundle.open(folder)
+    except UserError as error:
+        assert "\n" not in str(error)
+    shutil.rmtree(folder)
+
+
+@given(data=st.binary(max_size=64))
+def test_no_bytes_crash_the_reader(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "manifest.json").write_bytes(data)
+    with pytest.raises(UserError, match="manifest"):
+        _read(folder)
+    shutil.rmtree(folder)

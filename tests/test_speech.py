@@ -1,0 +1,70 @@
+"""Features have the length that the lips need; silence is told by what is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashlips_edge.media.audio_file import read_audio
+from flashlips_edge.speech.features import N_MELS, SAMPLES_PER_STEP, log_mel, steps_of
+from flashlips_edge.speech.silence import silence_weight
+
+
+@given(samples=st.integers(0, 5000))
+def test_four_feature_frames_for_every_step(samples: int) -> None:
+    mel = log_mel(np.zeros(samples, np.float32))
+    assert mel.shape == (4 * steps_of(samples), N_MELS) and np.isfinite(mel).all()
+
+
+def test_a_tone_lights_its_own_band_and_only_while_it_sounds() -> None:
+    time_s = np.arange(16_000) / 16_000
+    tone = np.where(time_s < 0.5, np.sin(2 * np.pi * 1000 * time_s), 0).astype(np.float32)
+    mel = log_mel(tone)
+    bands = 700 * (10 ** (np.linspace(2595 * np.log10(1 + 60 / 700), 2595 * np.log10(1 + 7600 / 700), N_MELS + 2) / 2595) - 1)
+    assert bands[mel[10].argmax() + 1] == pytest.approx(1000, rel=0.06)
+    assert mel[48].max() > 0.5 and mel[53].max() < -0.5  # feature frame i is centred on 10 i + 5 ms
+
+
+def test_features_do_not_depend_on_what_comes_later() -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    part = log_mel(sound[:16_000])
+    assert np.allclose(log_mel(sound)[:98], part[:98], atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-4, 1e-3, 1e-2], ids=["digital silence", "-80 dB", "-60 dB", "-40 dB"])
+def test_nothing_and_steady_noise_are_silence(level: float) -> None:
+    sound = (level * np.random.default_rng(0).standard_normal(3 * 16_000)).astype(np.float32)
+    assert silence_weight(sound).mean() > 0.97
+
+
+def test_speech_in_the_words_and_silence_around_them(data_path: Callable[[str], Path]) -> None:
+    path = data_path("test/grid_s1/bbaf4p.mpg")
+    words = [line.split() for line in path.with_suffix(".align").read_text().splitlines()]
+    spoken = [(int(a) // 1000, int(b) // 1000) for a, b, word in words if word not in ("sil", "sp")]  # in steps of 40 ms
+    sound, _ = read_audio(path)
+    for noise in (0.0, 1e-3):
+        noisy = sound + np.float32(noise) * np.random.default_rng(0).standard_normal(len(sound)).astype(np.float32)
+        weight = silence_weight(noisy)
+        first, last = spoken[0][0], spoken[-1][1]
+        assert weight[first + 2 : last - 2].mean() < 0.25
+        assert weight[last + 6 :].mean() > 0.9
+
+
+def test_the_mouth_is_closed_200_ms_after_the_last_word() -> None:
+    random = np.random.default_rng(0)
+    speech = np.repeat(random.uniform(0, 0.3, 100), 160).astype(np.float32) * random.standard_normal(16_000).astype(np.float32)
+    sound = np.concatenate([speech, np.zeros(16_000, np.float32)])
+    weight = silence_weight(sound)
+    end = len(speech) // SAMPLES_PER_STEP
+    assert weight[: end - 1].mean() < 0.1
+    assert weight[end + 5 :].min() == 1.0
+    assert np.abs(np.diff(weight)).max() < 0.5, "the lips close, they do not jump"
+
+
+def test_no_sound_has_no_steps() -> None:
+    assert silence_weight(np.zeros(0, np.float32)).shape == (0,)
