@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -115,7 +116,7 @@ def test_speech_has_its_phonemes_in_time() -> None:
     waveform, phonemes = speak("My baby puts five shoes by the moon.")
     assert waveform.dtype == np.float32 and 1.5 < waveform.size / 16000 < 5 and 0.05 < np.abs(waveform).max() <= 1
     assert phonemes[0].start_s == 0 and phonemes[-1].end_s == pytest.approx(waveform.size / 16000)
-    assert all(a.end_s == b.start_s for a, b in zip(phonemes, phonemes[1:], strict=False))
+    assert all(a.end_s == b.start_s for a, b in pairwise(phonemes))
     vowel = next(p for p in phonemes if "uː" in p.phoneme)
     loud = np.sqrt(np.mean(waveform[int(vowel.start_s * 16000) : int(vowel.end_s * 16000)] ** 2))
     assert loud > 0.03

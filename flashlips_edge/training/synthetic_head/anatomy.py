@@ -28,7 +28,7 @@ def half_width(identity: Identity, y: np.ndarray) -> np.ndarray:
     return along(
         [
             (-1.52, 0.0), (-1.49, 0.25), (-1.4, 0.50), (-1.25, 0.71), (-1.0, 0.89), (-0.75, 0.98), (-0.45, 1.01), (-0.1, 0.995), (0.2, 0.97 * f**0.5),
-            (0.55, 0.91 * f), (0.90, 0.835 * f * (1 + j) / 2), (1.15, 0.735 * f * j), (chin - 0.26, 0.575 * f * (j + c) / 2), (chin - 0.12, 0.43 * c),
+            (0.55, 0.91 * f), (chin - 0.63, 0.835 * f * (1 + j) / 2), (chin - 0.39, 0.735 * f * j), (chin - 0.23, 0.575 * f * (j + c) / 2), (chin - 0.11, 0.43 * c),
             (chin - 0.035, 0.25 * c), (chin, 0.0),
         ],
         y,
@@ -37,7 +37,13 @@ def half_width(identity: Identity, y: np.ndarray) -> np.ndarray:
 
 def outline(identity: Identity) -> np.ndarray:
     """The head's silhouette without ears: closed curve [N, 2]."""
-    y = np.concatenate([-1.52 + 0.03 * np.array([0, 1, 3, 6]), np.linspace(-1.2, identity.chin_y - 0.3, 14), identity.chin_y - np.array([0.2, 0.13, 0.07, 0.03, 0.0])])
+    y = np.concatenate(
+        [
+            -1.52 + 0.03 * np.array([0, 1, 3, 6]),
+            np.linspace(-1.2, identity.chin_y - 0.3, 14),
+            identity.chin_y - np.array([0.2, 0.13, 0.07, 0.03, 0.0]),
+        ]
+    )
     return closed_curve(mirrored([(float(w), float(v)) for w, v in zip(half_width(identity, y), y, strict=True)]))
 
 
@@ -48,13 +54,17 @@ def relief(identity: Identity, grid: Canvas) -> Relief:
     mx = np.abs(x)  # the relief is mirrored; asymmetry is added as noise
     chin, nose_y, mouth_y = identity.chin_y, identity.nose_y, identity.mouth_y
     across = np.clip(mx / np.maximum(half_width(identity, y), 0.05), 0, 1)
-    depth = along([(-1.52, 0.0), (-1.42, 0.42), (-1.2, 0.72), (-0.8, 0.93), (-0.3, 1.0), (0.5, 1.0), (1.2, 0.97), (chin - 0.12, 0.86), (chin, 0.6)], y)
+    depth = along(
+        [(-1.52, 0.0), (-1.42, 0.42), (-1.2, 0.72), (-0.8, 0.93), (-0.3, 1.0), (0.5, 1.0), (1.2, 0.97), (chin - 0.12, 0.86), (chin, 0.6)], y
+    )
     dome = depth * np.sqrt(np.clip(1 - across**2.6, 0.0, 1))
     dome = blur(dome, 0.035, grid)
 
     ridge_y = np.clip((y + 0.22) / (nose_y + 0.16), 0, 1)
     nose_width = identity.nose_width
-    ridge = identity.nose_height * (0.12 + 0.88 * ridge_y**1.35) * np.exp(-0.5 * (mx / (0.085 + 0.055 * ridge_y**2 * nose_width / 0.235)) ** 2)
+    ridge = (
+        identity.nose_height * (0.12 + 0.88 * ridge_y**1.35) * np.exp(-0.5 * (mx / (0.085 + 0.055 * ridge_y**2 * nose_width / 0.235)) ** 2)
+    )
     ridge = ridge * smoothstep(-0.42, -0.02, y)
     tip = 0.07 * bump(mx, y, (0, nose_y - 0.10), 0.095, 0.085)
     wings = 0.17 * bump(mx, y, (nose_width * 0.78, nose_y - 0.055), 0.062, 0.068)
@@ -63,7 +73,9 @@ def relief(identity: Identity, grid: Canvas) -> Relief:
     fold_x = along([(nose_y - 0.16, nose_width + 0.03), (nose_y + 0.05, nose_width + 0.10), (mouth_y, 0.50), (mouth_y + 0.16, 0.56)], y)
     fold_side = mx - fold_x
     fold = np.exp(-0.5 * (fold_side / 0.026) ** 2) * smoothstep(nose_y - 0.2, nose_y, y) * smoothstep(mouth_y + 0.17, mouth_y - 0.08, y)
-    pouch = np.exp(-0.5 * ((fold_side - 0.09) / 0.08) ** 2) * smoothstep(nose_y - 0.2, nose_y, y) * smoothstep(mouth_y + 0.2, mouth_y - 0.1, y)
+    pouch = (
+        np.exp(-0.5 * ((fold_side - 0.09) / 0.08) ** 2) * smoothstep(nose_y - 0.2, nose_y, y) * smoothstep(mouth_y + 0.2, mouth_y - 0.1, y)
+    )
     folds = (0.25 + 0.75 * identity.age) * (-0.016 * fold + 0.03 * pouch)
 
     eye = identity.eye_x

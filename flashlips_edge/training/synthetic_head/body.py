@@ -14,7 +14,7 @@ from flashlips_edge.training.synthetic_head.light import key_direction, shade
 SIDE, TOP, BOTTOM = 3.4, 0.7, 4.6  # what the body's canvas covers, face units
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=24)
 def body(identity: Identity, density: float) -> np.ndarray:
     """Neck, shoulders and clothes: premultiplied linear colour and coverage, float32 [H, W, 4]."""
     rng = np.random.default_rng([23, identity.seed])
@@ -25,16 +25,22 @@ def body(identity: Identity, density: float) -> np.ndarray:
     shape = (y.size, x.size)
     mx = np.abs(x)
 
-    neck_width = (0.62 - 0.10 * identity.femininity) * (0.6 + 0.4 * identity.jaw_width)
+    neck_width = (0.60 - 0.14 * identity.femininity) * (0.6 + 0.4 * identity.jaw_width)
     chin = identity.chin_y
     neck_half = neck_width + 0.05 * np.clip(chin - y, 0, 1) + 0.75 * np.clip(y - chin - 0.28, 0, 2) ** 1.6
     neck_cover = smoothstep(-soft / 2, soft / 2, neck_half - mx)
     across = np.clip(x / neck_half, -1, 1)
     normal = np.dstack([np.broadcast_to(across * 0.95, shape), np.full(shape, 0.12), np.sqrt(np.clip(1 - (across * 0.95) ** 2, 0.05, 1))])
-    tendon = 0.10 * np.exp(-(((mx - (neck_width - 0.16) * np.clip(1 - (y - chin) * 0.9, 0.15, 1)) / 0.07) ** 2)) * smoothstep(chin, chin + 0.4, y)
+    tendon = (
+        0.10
+        * np.exp(-(((mx - (neck_width - 0.16) * np.clip(1 - (y - chin) * 0.9, 0.15, 1)) / 0.07) ** 2))
+        * smoothstep(chin, chin + 0.4, y)
+    )
     normal[..., 0] += tendon * np.sign(x) * 1.4
-    skin = np.broadcast_to(np.float32(identity.skin), (*shape, 3)).astype(np.float32) * np.float32([0.96, 0.93, 0.93])
-    under_chin = 0.24 + 0.76 * smoothstep(chin - 0.12, chin + 0.42 + 0.1 * identity.light.elevation, y + 0.30 * mx**2 - 0.12 * direction[0] * x)
+    skin = np.broadcast_to(np.float32(identity.skin), (*shape, 3)).astype(np.float32) * np.float32([0.88, 0.84, 0.84])
+    under_chin = 0.24 + 0.76 * smoothstep(
+        chin - 0.12, chin + 0.42 + 0.1 * identity.light.elevation, y + 0.30 * mx**2 - 0.12 * direction[0] * x
+    )
     under_chin = np.broadcast_to(under_chin, shape).astype(np.float32)
     lit = shade(skin, np.float32(normal), under_chin, light, direction, 0.05)
 
@@ -73,7 +79,7 @@ def body(identity: Identity, density: float) -> np.ndarray:
         wing = smoothstep(0.0, 0.02, 0.20 + 0.55 * np.clip(1 - mx / collar_x, 0, 1) - (y - edge)) * smoothstep(1.25, 1.15, mx / collar_x)
         lay(wing * 0.25, np.float32([0.9, 0.9, 0.9]))
         crevice *= 1 - 0.40 * np.exp(-(((wing - 0.4) / 0.3) ** 2)) * smoothstep(1.25, 1.05, mx / collar_x)
-        crevice *= 1 - 0.35 * np.exp(-((x - 0.03) / 0.02) ** 2) * smoothstep(0.0, 0.2, y - edge - 0.2)
+        crevice *= 1 - 0.35 * np.exp(-(((x - 0.03) / 0.02) ** 2)) * smoothstep(0.0, 0.2, y - edge - 0.2)
         buttons = sum(np.exp(-(((x + 0.03) ** 2 + (y - shoulder_y - 0.75 - 0.6 * k) ** 2) / 0.0011)) for k in range(4))
         lay(np.clip(buttons, 0, 1) * 0.7, np.float32([0.7, 0.7, 0.68]))
     elif identity.collar == "jacket":

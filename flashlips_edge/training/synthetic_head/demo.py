@@ -21,7 +21,7 @@ from flashlips_edge.training.synthetic_head.visemes import lips_track
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 SEED = 57
-SIZE = (640, 640)
+SIZE = (512, 512)
 RATE_HZ = 25
 AVATAR_TEXT = "Good morning. We have all the time in the world; please ask me about anything you like."
 SPEECH_TEXTS = ("Hello! My lips are moved by this very device.", "No cloud, no waiting: just a voice, and a face that speaks it.")
@@ -40,8 +40,8 @@ def avatar_identity() -> Identity:
         mouth_curve=0.035,
         brow_thickness=1.3 * someone.brow_thickness,
         lash=0.95,
-        lip_colour=linear((196, 108, 104)),
-        lip_gloss=0.6,
+        lip_colour=linear((182, 88, 84)),
+        lip_gloss=0.4,
         freckles=0.0,
         hair_colour=linear((74, 50, 38)),
         cloth=linear((36, 104, 120)),
@@ -58,7 +58,7 @@ def avatar_frames() -> Iterator[np.ndarray]:
     _, phonemes = speak(AVATAR_TEXT, VOICE, words_per_minute=165)
     spoken = lips_track(phonemes, RATE_HZ)
     track = [Lips()] * round(BEFORE_S * RATE_HZ) + spoken + [Lips()] * round(AFTER_S * RATE_HZ)
-    poses = idle_pose_track(5, len(track), RATE_HZ, Pose(scale=0.62, y=-0.05))
+    poses = idle_pose_track(5, len(track), RATE_HZ, Pose(scale=0.60, y=-0.05))
     identity = avatar_identity()
     for pose, lips in zip(poses, track, strict=True):
         yield render(identity, pose, lips, SIZE)
@@ -83,7 +83,7 @@ def write(folder: Path = ASSETS) -> tuple[Path, Path]:
     with atomic_path(speech) as temporary:
         soundfile.write(temporary, voice(), SAMPLE_RATE_HZ, subtype="PCM_16")
     height, width = SIZE
-    with VideoWriter(avatar, width, height, Fraction(RATE_HZ), preset="veryslow", crf=21) as writer:
+    with VideoWriter(avatar, width, height, Fraction(RATE_HZ), preset="slow", crf=20) as writer:
         for i, frame in enumerate(avatar_frames()):
             writer.write(frame, i * 1_000_000_000 // RATE_HZ)
     return avatar, speech

@@ -84,7 +84,9 @@ def brows(identity: Identity, grid: Canvas) -> np.ndarray:
     mx, y = np.abs(grid.x), grid.y
     inner, outer = identity.eye_x - 0.27, identity.eye_x + 0.29
     u = (mx - inner) / (outer - inner)
-    arch = identity.brow_y + along([(0, 0.012), (0.35, -0.012 - 0.5 * identity.brow_arch), (0.66, -identity.brow_arch - 0.015), (1, 0.05)], u)
+    arch = identity.brow_y + along(
+        [(0, 0.012), (0.35, -0.012 - 0.5 * identity.brow_arch), (0.66, -identity.brow_arch - 0.015), (1, 0.05)], u
+    )
     thick = identity.brow_thickness * along([(0, 0.85), (0.15, 1.1), (0.55, 0.92), (1, 0.22)], u)
     hairs = noise(grid._replace(x=(mx * 0.55 + y * 0.9) * np.sign(grid.x), y=(y * 0.5 - mx * 0.55)), 0.02, rng)
     body = smoothstep(1.25, 0.35, np.abs(y - arch) / np.maximum(thick, 1e-3) + 0.16 * hairs)

@@ -8,7 +8,18 @@ import cv2
 import numpy as np
 
 from flashlips_edge.training.synthetic_head.anatomy import half_width
-from flashlips_edge.training.synthetic_head.fields import Canvas, along, blur, closed_curve, cover, distance_to, mirrored, noise, sample, smoothstep
+from flashlips_edge.training.synthetic_head.fields import (
+    Canvas,
+    along,
+    blur,
+    closed_curve,
+    cover,
+    distance_to,
+    mirrored,
+    noise,
+    sample,
+    smoothstep,
+)
 from flashlips_edge.training.synthetic_head.identity import Identity
 from flashlips_edge.training.synthetic_head.light import key_direction
 
@@ -23,7 +34,7 @@ class Hair(NamedTuple):
 
 
 # per style: volume on top, volume at the sides, length (y of the ends; None stops at the ear), softness of the outline
-SHAPES = {
+SHAPES: dict[str, tuple[float, float, float | None]] = {
     "buzz": (0.02, 0.015, None), "short": (0.10, 0.045, None), "side": (0.15, 0.05, None), "quiff": (0.24, 0.05, None), "fringe": (0.14, 0.10, None),
     "bob": (0.15, 0.20, 1.35), "long": (0.13, 0.19, 2.0), "wavy": (0.17, 0.27, 1.95), "curly": (0.26, 0.30, 1.25), "afro": (0.38, 0.40, 0.75),
     "tied": (0.07, 0.03, None),
@@ -41,23 +52,30 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
     volume = 0.75 + 0.5 * identity.hair_volume
     top, sides = top * volume, sides * volume
     curly, long = style in ("curly", "afro"), ends is not None
+    ends = ends or 0.0
 
-    reach = [(-1.52 - top, 0.0), (-1.42 - top, 0.46), (-1.15 - 0.8 * top, 0.80 + 0.4 * sides), (-0.72 - 0.3 * top, 0.985 + 0.8 * sides), (-0.2, 1.0 + sides)]
+    reach = [
+        (-1.52 - top, 0.0),
+        (-1.42 - top, 0.46),
+        (-1.15 - 0.8 * top, 0.80 + 0.4 * sides),
+        (-0.72 - 0.3 * top, 0.985 + 0.8 * sides),
+        (-0.2, 1.0 + sides),
+    ]
     if long:
         flare = {"bob": 0.02, "long": 0.03, "wavy": 0.10, "curly": 0.06, "afro": -0.02}[style]
         reach += [(0.4, 1.0 + sides + flare), (ends - 0.25, 0.95 + sides + flare), (ends, 0.70 + sides)]
     else:
         reach += [(0.1, 0.995 + 0.6 * sides), (0.3, 0.97)]
-    hull = distance_to(closed_curve(mirrored([(w, v) for v, w in reach]) if not long else mirrored([(w, v) for v, w in reach] + [(0.0, ends)])), grid)
+    right = [(w, v) for v, w in reach] + ([(0.0, ends)] if long else [])
+    hull = distance_to(closed_curve(mirrored(right)), grid)
 
     part = identity.parting if style in ("side", "long", "wavy", "bob", "quiff") else 0.0
     crown_x, crown_y = part * 0.55, -1.42
     angle = np.arctan2(x - crown_x, (y - crown_y) + 0.25)
     radius = np.hypot(x - crown_x, y - crown_y)
     if style in ("quiff", "short", "side", "fringe"):
-        flow, run = x - part * 0.2 + 0.25 * (y + 1) * np.sign(x - part), y
-        flow = np.where(y < -0.5, flow, x)
-        angle, radius = angle * 0.6 + flow * 0.5, run
+        flow = x + (0.25 * (y + 1) * np.sign(x - part) - 0.2 * part) * smoothstep(-0.2, -0.8, y)
+        angle, radius = angle * 0.6 + flow * 0.5, y
     if style == "wavy":
         angle = angle + 0.022 * np.sin(radius * 9 + 0.8 * noise(grid, 0.6, rng)) * smoothstep(0.5, 1.2, radius)
     if curly:
@@ -65,6 +83,7 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
         strands = 0.75 * curl + 0.5 * noise(grid, 0.03, rng)
         lock = noise(grid, 0.16, rng)
     else:
+
         def comb(frequency: float, stretch: float) -> np.ndarray:
             texture = np.float32(rng.standard_normal((64, 512)))
             return sample(texture, (angle + 4) * frequency, (radius + 3) * stretch)
@@ -82,19 +101,32 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
         line = -0.44 - 0.06 * identity.hair_volume
     temple = 0.80
     if long:
-        inner = along([(-0.9, temple - 0.04), (-0.5, 0.90), (0.0, 0.955), (0.6, 0.90 - 0.10 * sides), (1.2, 0.78), (1.6, 0.66), (2.1, 0.6)], y)
+        inner = along(
+            [(-0.9, temple - 0.04), (-0.5, 0.90), (0.0, 0.955), (0.6, 0.90 - 0.10 * sides), (1.2, 0.78), (1.6, 0.66), (2.1, 0.6)], y
+        )
         if style in ("curly", "afro"):
             inner = along([(-0.9, temple - 0.06), (-0.4, 0.93), (0.2, 1.0), (0.8, 0.98), (1.6, 0.9), (2.1, 0.9)], y)
     else:
         burn = half_width(identity, y) - 0.075 - (0.05 if style in ("buzz", "tied") else 0)
-        inner = np.where(y < 0.25, np.maximum(along([(-0.9, temple - 0.06), (-0.5, 0.85), (-0.3, 0.83), (0.0, 0.90)], y), np.minimum(burn, 0.92)), 2.0)
+        inner = np.where(
+            y < 0.25, np.maximum(along([(-0.9, temple - 0.06), (-0.5, 0.85), (-0.3, 0.83), (0.0, 0.90)], y), np.minimum(burn, 0.92)), 2.0
+        )
         inner = np.where(y > 0.14, 2.0, inner) if style != "tied" else np.where(y > -0.05, 2.0, inner)
     recede = (0.05 + 0.16 * identity.age) * (identity.femininity < 0.5) * (style != "fringe")
-    wisps = 0.02 * noise(grid, 0.09, rng) + 0.012 * noise(grid, 0.04, rng) if curly else (0.018 + (0.012 if long else 0.05) * (7 * identity.hair_volume % 1)) * (0.6 * strands + 0.5 * lock)
+    wisps = (
+        0.02 * noise(grid, 0.09, rng) + 0.012 * noise(grid, 0.04, rng)
+        if curly
+        else (0.018 + (0.012 if long else 0.05) * (7 * identity.hair_volume % 1)) * (0.6 * strands + 0.5 * lock)
+    )
     if style == "fringe":
         recede = (0.05 + 0.16 * identity.age) * (identity.femininity < 0.5) * (style != "fringe")
     wisps = wisps + 0.035 * lock
-    peak = line + 0.05 * np.exp(-((x / 0.14) ** 2)) * (style not in ("fringe",)) + 0.20 * np.clip(np.abs(x) / 0.80, 0, 1.2) ** 3.2 - recede * np.exp(-(((np.abs(x) - 0.5) / 0.17) ** 2))
+    peak = (
+        line
+        + 0.05 * np.exp(-((x / 0.14) ** 2)) * (style not in ("fringe",))
+        + 0.20 * np.clip(np.abs(x) / 0.80, 0, 1.2) ** 3.2
+        - recede * np.exp(-(((np.abs(x) - 0.5) / 0.17) ** 2))
+    )
     if abs(part) > 0.12 and style != "quiff":  # a side parting sweeps the hair over one temple
         sweep = np.sign(part) * (x - part * 0.55)
         peak = peak - 0.10 + 0.30 * smoothstep(0.05, 0.95, -sweep) + 0.10 * smoothstep(0.1, 0.5, sweep)

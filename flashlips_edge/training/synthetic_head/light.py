@@ -17,7 +17,9 @@ def key_direction(light: Light, yaw: float = 0.0, pitch: float = 0.0) -> np.ndar
     return np.float32([x, y, z])
 
 
-def shade(albedo: np.ndarray, normal: np.ndarray, crevice: np.ndarray | None, light: Light, direction: np.ndarray, gloss: float, exponent: int = 3) -> np.ndarray:
+def shade(
+    albedo: np.ndarray, normal: np.ndarray, crevice: np.ndarray | None, light: Light, direction: np.ndarray, gloss: float, exponent: int = 3
+) -> np.ndarray:
     """Linear light leaving a surface: float32 [H, W, 3].
 
     Wrapped Lambert (red wraps further than blue, as light does under skin) + hemisphere + a Blinn highlight of strength ``gloss`` whose
@@ -27,16 +29,16 @@ def shade(albedo: np.ndarray, normal: np.ndarray, crevice: np.ndarray | None, li
     half /= np.linalg.norm(half)
     rows = np.float32([direction, [0, -0.5, 0], half])
     n_l, up, n_h = cv2.split(cv2.transform(normal, rows))
-    lit = np.empty_like(albedo)
+    channels = []
     for i, wrap in enumerate((0.42, 0.28, 0.22)):
         wrap *= 1.15 - 0.5 * light.hardness
         diffuse = np.maximum(n_l + wrap, 0)
         diffuse *= light.key[i] / (1 + wrap)
-        diffuse += (light.sky[i] + light.ground[i]) / 2
-        diffuse += up * (light.sky[i] - light.ground[i])
-        lit[..., i] = diffuse
-    if crevice is not None:
-        lit *= crevice[..., None]
+        diffuse += (light.sky[i] + light.ground[i]) / 2 + up * (light.sky[i] - light.ground[i])
+        if crevice is not None:
+            diffuse *= crevice
+        channels.append(diffuse)
+    lit = cv2.merge(channels)
     lit *= albedo
     if gloss > 0:
         spot = np.maximum(n_h, 0)

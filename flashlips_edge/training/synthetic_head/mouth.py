@@ -25,7 +25,15 @@ def _gaps(x: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def paint(
-    under: np.ndarray, x: np.ndarray, y: np.ndarray, texture: np.ndarray, identity: Identity, lips: Lips, mouth: Mouth, edges: Curves, direction: np.ndarray
+    under: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    texture: np.ndarray,
+    identity: Identity,
+    lips: Lips,
+    mouth: Mouth,
+    edges: Curves,
+    direction: np.ndarray,
 ) -> np.ndarray:
     """The mouth over lit skin.
 

@@ -24,7 +24,9 @@ def albedo(identity: Identity, grid: Canvas, relief: Relief) -> np.ndarray:
     blush += 0.3 * bump(mx, y, (0, identity.chin_y - 0.18), 0.2, 0.12) + 0.4 * smoothstep(0.93, 1.0, mx) * bump(mx, y, (1.0, 0.2), 0.2, 0.4)
     blush = np.clip(blush, 0, 1) * (1 + 0.15 * noise(grid, 0.1, rng))
     colour = colour * (1 - blush[..., None] * np.float32([0.02, 0.20, 0.17]) * fair)
-    shade = bump(mx, y, (identity.eye_x - 0.04, 0.10), 0.17, 0.07) * (0.10 + 0.16 * identity.age) + 0.10 * bump(mx, y, (0.22, 0.0), 0.07, 0.10)
+    shade = bump(mx, y, (identity.eye_x - 0.04, 0.10), 0.17, 0.07) * (0.10 + 0.16 * identity.age) + 0.10 * bump(
+        mx, y, (0.22, 0.0), 0.07, 0.10
+    )
     colour = colour * (1 - shade[..., None] * np.float32([0.8, 1.0, 0.85]))
     if identity.freckles > 0.03:
         spots = smoothstep(1.2, 1.9, noise(grid, 0.028, rng)) * bump(mx, y, (0.3, 0.4), 0.4, 0.25)
@@ -51,9 +53,13 @@ def beard(identity: Identity, grid: Canvas, relief: Relief) -> np.ndarray | None
     mx, y = np.abs(grid.x), grid.y
     lip_top, chin = identity.mouth_y - identity.upper_lip, identity.chin_y
     wobble = 0.03 * noise(grid, 0.09, rng) + 0.02 * noise(grid, 0.03, rng)
-    moustache = smoothstep(0.075, 0.03, np.abs(y - (lip_top - 0.055 + 0.26 * mx**1.5)) + wobble * 0.5 + 0.02) * smoothstep(0.50, 0.36, mx + wobble)
+    moustache = smoothstep(0.075, 0.03, np.abs(y - (lip_top - 0.055 + 0.26 * mx**1.5)) + wobble * 0.5 + 0.02) * smoothstep(
+        0.50, 0.36, mx + wobble
+    )
     cheek_line = identity.mouth_y - 0.10 + 0.16 - 0.95 * np.clip(mx - 0.45, 0, 1) ** 1.25
-    jaw = smoothstep(-0.05, 0.09, y - cheek_line + wobble) * smoothstep(0.35, 0.52, mx + 0.9 * np.clip(y - identity.mouth_y - 0.1, 0, 1) + wobble)
+    jaw = smoothstep(-0.05, 0.09, y - cheek_line + wobble) * smoothstep(
+        0.35, 0.52, mx + 0.9 * np.clip(y - identity.mouth_y - 0.1, 0, 1) + wobble
+    )
     chin_part = smoothstep(0.30, 0.17, mx + wobble) * smoothstep(identity.mouth_y + 0.13, identity.mouth_y + 0.27, y + wobble)
     link = smoothstep(0.07, 0.03, np.abs(mx - 0.43) + wobble) * smoothstep(lip_top - 0.02, lip_top + 0.08, y)
     part = {

@@ -83,7 +83,9 @@ class _Espeak:
 
     def _voices(self) -> dict[str, str]:
         """Language tag to the library's own name of its voice."""
-        voices, found, i = self._library.espeak_ListVoices(None), {}, 0
+        voices = self._library.espeak_ListVoices(None)
+        found: dict[str, str] = {}
+        i = 0
         while voices[i]:
             voice = voices[i].contents
             tag = ctypes.string_at(voice.languages + 1).decode()

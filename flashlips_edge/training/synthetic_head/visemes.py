@@ -115,4 +115,5 @@ def lips_track(phonemes: Sequence[tuple[str, float, float]], rate_hz: float = 25
     values[:, 0] *= 1 - still
     values[:, 1:3] *= (1 - 0.8 * still)[:, None]
     values = np.clip(values, [0, -1, 0, 0, 0, 0], 1)
-    return [Lips(*(float(v) for v in row), press=float(p), tuck=float(t * (1 - p))) for row, p, t in zip(values, press, tuck * (1 - still), strict=True)]
+    rows = np.column_stack([values, press, tuck * (1 - press) * (1 - still)])
+    return [Lips(*map(float, row)) for row in rows]
