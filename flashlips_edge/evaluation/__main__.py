@@ -1,7 +1,4 @@
-"""Everything the project must show, measured on clips that no network was trained on.
-
-python -m flashlips_edge.evaluation [--quick] [--parts autoencoder,same_face]
-"""
+"""Everything the project must show, measured on clips that no network was trained on: a table, JSON and contact sheets."""
 
 from __future__ import annotations
 

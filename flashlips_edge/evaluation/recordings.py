@@ -64,6 +64,11 @@ class Recording:
         named = re.match(r"(s\d+)_", self.path.name) or re.search(r"_(s\d+)$", self.path.parent.name)
         return named.group(1) if named else self.path.stem
 
+    @property
+    def duration_ns(self) -> int:
+        """Up to the end of the last frame."""
+        return int(self.pts_ns[-1] + np.median(np.diff(self.pts_ns)))
+
     def sound(self) -> np.ndarray:
         """Its sound, float32 [N] at 16 kHz."""
         return read_audio(self.path)

@@ -64,8 +64,10 @@ class Studio:
 
     def crossed(self, avatar: Recording, partner: Recording) -> Take:
         """The avatar speaks its partner's sound; its own, begun half-way, where it has no other partner."""
-        shift_ns = int(avatar.pts_ns[-1] // 2) if avatar is partner else 0
-        sound = np.roll(partner.sound(), -int(shift_ns * 1e-9 * SAMPLE_RATE_HZ))
+        shift_ns = partner.duration_ns // 2 if avatar is partner else 0
+        sound = partner.sound()
+        sound.resize(_samples(partner.duration_ns), refcheck=False)  # as long as the pictures, so that both go round alike
+        sound = np.roll(sound, -_samples(shift_ns))
         return self._take(f"crossed.{_name(avatar)}", avatar, sound, recorded_at(partner, avatar.pts_ns + shift_ns))
 
     def silent(self, clip: Recording, kind: str) -> Take:
@@ -122,14 +124,17 @@ def measure_silence(silent: list[Take], spoken: list[Take]) -> dict[str, float]:
 
 def recorded_at(clip: Recording, pts_ns: np.ndarray) -> np.ndarray:
     """The clip's recorded opening at these times, round and round past its end."""
-    frame_ns = np.median(np.diff(clip.pts_ns))
-    return np.interp(pts_ns % (clip.pts_ns[-1] + frame_ns), clip.pts_ns, clip.openings)
+    return np.interp(pts_ns % clip.duration_ns, clip.pts_ns, clip.openings)
 
 
 def spread(track: np.ndarray) -> float:
     """Distance between the 5th and the 95th percentile."""
     low, high = np.percentile(track, (5, 95))
     return max(float(high - low), 1e-6)
+
+
+def _samples(duration_ns: int) -> int:
+    return duration_ns * SAMPLE_RATE_HZ // 1_000_000_000
 
 
 def _mean(values: Iterable[float]) -> float:
