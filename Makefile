@@ -39,6 +39,7 @@ clean:
 
 $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/pip
 	$(PIP) --no-compile $(SMALL) --editable .
+	@du -sm $(VENV) | awk '{ print "$(VENV): " $$1 " MB" }'
 	@touch $@
 
 # torch first: where its CPU build is at hand, nothing after it brings another
