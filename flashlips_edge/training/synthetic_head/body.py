@@ -49,7 +49,7 @@ def body(identity: Identity, density: float) -> np.ndarray:
     top_edge = along([(0, shoulder_y + 0.10), (collar_x, shoulder_y - 0.10), (1.1, shoulder_y + 0.16), (identity.shoulder * 0.82, shoulder_y + 0.36),
                       (identity.shoulder, shoulder_y + 0.72), (identity.shoulder * 1.08, shoulder_y + 1.5), (SIDE, shoulder_y + 3)], mx)  # fmt: skip
     cut = {
-        "crew": shoulder_y + 0.20 - 0.0 * mx - 0.30 * np.clip(mx / collar_x, 0, 1.2) ** 2,
+        "crew": shoulder_y + 0.20 - 0.30 * np.clip(mx / collar_x, 0, 1.2) ** 2,
         "vee": shoulder_y + 0.75 - 0.85 * np.clip(mx / collar_x, 0, 1.2),
         "shirt": shoulder_y + 0.36 - 0.50 * np.clip(mx / collar_x, 0, 1.2),
         "jacket": shoulder_y + 0.30 - 0.44 * np.clip(mx / collar_x, 0, 1.2),
@@ -74,7 +74,7 @@ def body(identity: Identity, density: float) -> np.ndarray:
     if identity.collar == "crew":
         band = smoothstep(0.13, 0.10, y - edge) * (mx < collar_x * 1.2)
         crevice *= 1 - 0.25 * np.exp(-(((y - edge - 0.125) / 0.02) ** 2)) * (mx < collar_x * 1.1)
-        lay(band * 0.35, second * 0 + np.float32(identity.cloth) * 0.6)
+        lay(band * 0.35, np.float32(identity.cloth) * 0.6)
     elif identity.collar == "shirt":
         wing = smoothstep(0.0, 0.02, 0.20 + 0.55 * np.clip(1 - mx / collar_x, 0, 1) - (y - edge)) * smoothstep(1.25, 1.15, mx / collar_x)
         lay(wing * 0.25, np.float32([0.9, 0.9, 0.9]))

@@ -33,7 +33,7 @@ class Hair(NamedTuple):
     shadow: np.ndarray
 
 
-# per style: volume on top, volume at the sides, length (y of the ends; None stops at the ear), softness of the outline
+# per style: volume on top, volume at the sides, length (y of the ends; None stops at the ear)
 SHAPES: dict[str, tuple[float, float, float | None]] = {
     "buzz": (0.02, 0.015, None), "short": (0.10, 0.045, None), "side": (0.15, 0.05, None), "quiff": (0.24, 0.05, None), "fringe": (0.14, 0.10, None),
     "bob": (0.15, 0.20, 1.35), "long": (0.13, 0.19, 2.0), "wavy": (0.17, 0.27, 1.95), "curly": (0.26, 0.30, 1.25), "afro": (0.38, 0.40, 0.75),
@@ -119,11 +119,10 @@ def grow(identity: Identity, grid: Canvas) -> Hair | None:
         else (0.018 + (0.012 if long else 0.05) * (7 * identity.hair_volume % 1)) * (0.6 * strands + 0.5 * lock)
     )
     if style == "fringe":
-        recede = (0.05 + 0.16 * identity.age) * (identity.femininity < 0.5) * (style != "fringe")
-    wisps = wisps + 0.035 * lock
+        wisps = wisps + 0.035 * lock
     peak = (
         line
-        + 0.05 * np.exp(-((x / 0.14) ** 2)) * (style not in ("fringe",))
+        + 0.05 * np.exp(-((x / 0.14) ** 2)) * (style != "fringe")
         + 0.20 * np.clip(np.abs(x) / 0.80, 0, 1.2) ** 3.2
         - recede * np.exp(-(((np.abs(x) - 0.5) / 0.17) ** 2))
     )

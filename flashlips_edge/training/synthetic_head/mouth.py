@@ -100,7 +100,7 @@ def _inside(x: np.ndarray, y: np.ndarray, identity: Identity, lips: Lips, mouth:
     top, bottom = edges.upper_inner[None], edges.lower_inner[None]
     down = np.clip((rows - top) / np.maximum(bottom - top, 1e-3), 0, 1)
     side = (np.abs(x) / half)[None]
-    middle_top = float(np.max(mouth.middle_y - mouth.upper_lift))
+    middle_top = mouth.middle_y - mouth.upper_lift
     middle_bottom = middle_top + gap
     # little light comes in: more through a wide gap
     into = 0.55 + 0.55 * min(1.0, gap / 0.12)
@@ -130,7 +130,7 @@ def _inside(x: np.ndarray, y: np.ndarray, identity: Identity, lips: Lips, mouth:
         return np.float32(identity.tooth_colour) * level * (tone * bite)[..., None], alpha
 
     size = identity.mouth_width / 0.375
-    lower_edge = middle_bottom - 0.115 * lips.lower_teeth + 0.03 * (x / 0.4) ** 2 * 0
+    lower_edge = middle_bottom - 0.115 * lips.lower_teeth
     lower, lower_alpha = row(np.full_like(x, lower_edge) + 0.02 * (x / 0.4) ** 2, False, 0.80 * size)
     upper_edge = middle_top + 0.015 + 0.150 * lips.upper_teeth - 0.045 * (x / 0.4) ** 2
     upper, upper_alpha = row(upper_edge, True, size)

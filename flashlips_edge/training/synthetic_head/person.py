@@ -48,8 +48,18 @@ def person(identity: Identity, density: float) -> Person:
         if strands.behind.any():
             behind = np.dstack([strands.colour * (0.55 * strands.behind[..., None]), strands.behind])
     texture = noise(grid._replace(x=grid.x * 2.2, y=grid.y * 0.5), 0.024, np.random.default_rng([31, identity.seed]))
-    skin_layers = (np.float32(layer) for layer in (form.height, colour, cover, normal, crevice, eyes.brows(identity, grid), texture))
-    return Person(grid, *skin_layers, over, behind)
+    return Person(
+        grid=grid,
+        height=form.height,
+        colour=np.float32(colour),
+        cover=np.float32(cover),
+        normal=np.float32(normal),
+        crevice=np.float32(crevice),
+        brows=eyes.brows(identity, grid),
+        texture=np.float32(texture),
+        over=None if over is None else np.float32(over),
+        behind=None if behind is None else np.float32(behind),
+    )
 
 
 def _with_ears(
