@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from clips import read_corners, write_clip
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashlips_edge.media import colour
@@ -41,6 +41,7 @@ def rectangles(draw) -> tuple[int, int, int, int, int, int]:
     return width, height, draw(st.integers(0, width - w)), draw(st.integers(0, height - h)), w, h
 
 
+@settings(max_examples=15)
 @given(rectangles())
 def test_a_region_is_that_part_of_the_image(sizes):
     width, height, x, y, w, h = sizes
@@ -51,6 +52,7 @@ def test_a_region_is_that_part_of_the_image(sizes):
     assert difference(region, smooth(width, height)[y : y + h, x : x + w]).mean() < 4
 
 
+@settings(max_examples=15)
 @given(rectangles())
 def test_replace_paints_the_rectangle_and_nothing_else(sizes):
     width, height, x, y, w, h = sizes

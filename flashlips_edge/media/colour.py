@@ -118,6 +118,7 @@ def _convert(frame: av.VideoFrame, name: str, meaning: tuple[int, int, int, int]
         src_color_range=from_range,
         dst_color_range=to_range,
         interpolation=ACCURATE,
+        threads=1,  # else each context kept has as many threads as the machine has cores
     )
 
 
