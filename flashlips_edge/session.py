@@ -173,7 +173,7 @@ class Session:
             return edited
         with self.times.stage("networks"):
             identity = self._identity_for(targets[faces[0]])
-            crops = np.stack([targets[i].crop.image for i in faces])
+            crops = _crops([targets[i] for i in faces])
             latents = self._latents([targets[i] for i in faces])
             images = self.networks.edit(crops, latents, identity.reference_latents, np.stack([lips[i] for i in faces]))
         for i, image in zip(faces, images):
@@ -209,17 +209,11 @@ class Session:
     def _latents(self, targets: list[Target]) -> np.ndarray:
         """Latents [B, C, h, w]; an avatar's are computed once."""
         known = self.avatar.latents if self.avatar is not None else {}
-        new = [t for t in targets if t.index is None or t.index not in known]
-        fresh = iter(self.networks.encode(np.stack([t.crop.image for t in new if t.crop is not None]))) if new else iter(())
-        latents = []
-        for target in targets:
-            latent = known.get(target.index) if target.index is not None else None
-            if latent is None:
-                latent = next(fresh)
-                if target.index is not None:
-                    known[target.index] = latent.astype(np.float16)
-            latents.append(latent.astype(np.float32))
-        return np.stack(latents)
+        keys = [-1 - i if target.index is None else target.index for i, target in enumerate(targets)]
+        new = {key: target for key, target in zip(keys, targets) if key not in known}
+        fresh = dict(zip(new, self.networks.encode(_crops(list(new.values()))))) if new else {}
+        known.update((key, latent.astype(np.float16)) for key, latent in fresh.items() if key >= 0)
+        return np.stack([fresh[key] if key in fresh else known[key].astype(np.float32) for key in keys])
 
     def _peek(self) -> Target:
         if self._next is None:
@@ -242,3 +236,8 @@ class Session:
 
     def _new_detector(self) -> Detector:
         return HaarDetector() if self._detector_path is None else YuNetDetector(self._detector_path)
+
+
+def _crops(targets: list[Target]) -> np.ndarray:
+    """uint8 [B, S, S, 3] of targets with a face."""
+    return np.stack([target.crop.image for target in targets if target.crop is not None])
