@@ -1,9 +1,9 @@
 """The bundle: a folder with a manifest, ONNX graphs, golden inputs and outputs. Written whole, verified when opened.
 
-    manifest.json     schema, preset, crop size, lips constants, graphs with tensor names and shapes, sha256 of every file
-    <graph>.onnx      one network each
-    golden/<graph>.npz  inputs and outputs that the graph must reproduce
-    MODEL_CARD.md, LICENSE
+manifest.json     schema, preset, crop size, lips constants, graphs with tensor names and shapes, sha256 of every file
+<graph>.onnx      one network each
+golden/<graph>.npz  inputs and outputs that the graph must reproduce
+MODEL_CARD.md, LICENSE
 """
 
 from __future__ import annotations
@@ -48,11 +48,15 @@ class Bundle:
             if not path.is_file():
                 raise UserError(f"bundle {folder}: {name} is missing; make the bundle again with make bundle")
             if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-                raise UserError(f"bundle {folder}: {name} was altered, its sha256 is not the manifest's; make the bundle again with make bundle")
+                raise UserError(
+                    f"bundle {folder}: {name} was altered, its sha256 is not the manifest's; make the bundle again with make bundle"
+                )
         for graph in GRAPHS:
             entry = manifest["graphs"].get(graph)
             if not isinstance(entry, dict) or entry.get("file") not in manifest["files"]:
-                raise UserError(f"bundle {folder}: the manifest lists no file for the graph {graph}; make the bundle again with make bundle")
+                raise UserError(
+                    f"bundle {folder}: the manifest lists no file for the graph {graph}; make the bundle again with make bundle"
+                )
         return Bundle(folder, manifest)
 
     @property
@@ -87,7 +91,11 @@ class Bundle:
 
 def write_manifest(folder: Path, fields: dict[str, Any]) -> None:
     """Write manifest.json for the files that stand in ``folder``, with their sha256; the manifest comes last."""
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json" and not p.name.startswith("."))
+    names = sorted(
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != "manifest.json" and not p.name.startswith(".")
+    )
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     manifest = {"schema": SCHEMA, **fields, "files": files}
     write_bytes(folder / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
@@ -100,7 +108,9 @@ def _find(name_or_folder: str | Path) -> Path:
     names = sorted(p.parent.name for p in SHIPPED.glob("*/manifest.json"))
     near = difflib.get_close_matches(str(name_or_folder), names, 1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise UserError(f"--bundle {name_or_folder}: no folder with a manifest.json and none of the shipped bundles ({', '.join(names) or 'none'}){hint}")
+    raise UserError(
+        f"--bundle {name_or_folder}: no folder with a manifest.json and none of the shipped bundles ({', '.join(names) or 'none'}){hint}"
+    )
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashlips_edge.bundle import GRAPHS, SHIPPED, Bundle, _read, write_manifest
+from flashlips_edge.bundle import GRAPHS, Bundle, _read, write_manifest
 from flashlips_edge.errors import UserError
 
 

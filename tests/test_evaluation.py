@@ -188,26 +188,32 @@ def test_a_mark_may_be_another_metric():
     assert not report.reached("same_face.cross_db.video", copied | {"same_face.cross_db.video": 19.0})
 
 
+def start(command: list[str], repo: Path, folder: Path) -> subprocess.CompletedProcess:
+    """Runs the command in another folder than the checkout, installed or not."""
+    environment = {**os.environ, "PYTHONPATH": str(repo)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [(["--data", "nowhere"], "--data nowhere"), (["--parts", "lips"], "--parts 'lips'"), (["--speed"], "--speed")],
 )
-def test_wrong_use_is_one_sentence(options, names, tmp_path):
+def test_wrong_use_is_one_sentence(options, names, repo: Path, tmp_path):
     command = [sys.executable, "-m", "flashlips_edge.evaluation", *options]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    run = start(command, repo, tmp_path)
     assert run.returncode == 2
     assert names in run.stderr and "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_quick_evaluation_prints_its_table_and_writes_flat_numbers(data_path: Callable[[str], Path], reader, tmp_path):
+def test_a_quick_evaluation_prints_its_table_and_writes_flat_numbers(data_path: Callable[[str], Path], reader, repo: Path, tmp_path):
     for set_name in ("grid_s1", "grid_unseen", "video"):
         (tmp_path / "data" / "test" / set_name).mkdir(parents=True)
         clip = data_path("test/grid_s1/bbaf4p.mpg")
         (tmp_path / "data" / "test" / set_name / clip.name).symlink_to(clip.resolve())
     command = [sys.executable, "-m", "flashlips_edge.evaluation", "--quick", "--parts", "costs,autoencoder,same_face,control"]
     command += ["--data", str(tmp_path / "data"), "--models", str(reader.folder), "--out", str(tmp_path / "found.json")]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    run = start(command, repo, tmp_path)
     assert run.returncode == 0, run.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert all(isinstance(value, float) for value in found.values())

@@ -46,7 +46,7 @@ def test_speech_in_the_words_and_silence_around_them(data_path: Callable[[str], 
     path = data_path("test/grid_s1/bbaf4p.mpg")
     words = [line.split() for line in path.with_suffix(".align").read_text().splitlines()]
     spoken = [(int(a) // 1000, int(b) // 1000) for a, b, word in words if word not in ("sil", "sp")]  # in steps of 40 ms
-    sound, _ = read_audio(path)
+    sound = read_audio(path)
     for noise in (0.0, 1e-3):
         noisy = sound + np.float32(noise) * np.random.default_rng(0).standard_normal(len(sound)).astype(np.float32)
         weight = silence_weight(noisy)

@@ -82,7 +82,9 @@ class FaceTracker:
             return
         before, after = points[good, 0], moved[good, 0]
         pixel = np.exp(self._patch_state[2]) * PATCH_SCALE / PATCH_PX
-        spread = np.median(np.linalg.norm(after - np.median(after, 0), axis=1)) / np.median(np.linalg.norm(before - np.median(before, 0), axis=1))
+        spread = np.median(np.linalg.norm(after - np.median(after, 0), axis=1)) / np.median(
+            np.linalg.norm(before - np.median(before, 0), axis=1)
+        )
         self._state[:2] += np.median(after - before, 0) * pixel
         self._state[2] += np.clip(np.log(max(spread, 1e-3)), -0.05, 0.05)
 
@@ -101,8 +103,9 @@ class FaceTracker:
         found = [_state(Box(*(v / scale for v in box))) + [left, top, 0] for box in self._detector(small)]
         near = [s for s in found if np.abs(s[:2] - self._state[:2]).max() < 0.3 * width and abs(s[2] - self._state[2]) < 0.35]
         if near:
-            nearest = min(near, key=lambda s: np.abs(s[:2] - self._state[:2]).max() + width * abs(s[2] - self._state[2]))
-            self._state += CORRECTION * (nearest - self._state)
+            held = self._state
+            nearest = min(near, key=lambda s: np.abs(s[:2] - held[:2]).max() + width * abs(s[2] - held[2]))
+            self._state = held + CORRECTION * (nearest - held)
             self._seen_ns = pts_ns
 
 

@@ -93,7 +93,9 @@ class AudioToLips(nn.Module):
         """The inverse of ``relative``."""
         return z * self.deviation + self.mean + reference_lips.mean(1, keepdim=True)
 
-    def context(self, speech: Tensor, emotion: Tensor, reference_lips: Tensor, previous_lips: Tensor, keep: Tensor, keep_previous: Tensor) -> tuple[Tensor, Tensor]:
+    def context(
+        self, speech: Tensor, emotion: Tensor, reference_lips: Tensor, previous_lips: Tensor, keep: Tensor, keep_previous: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """What does not change with flow time: previous tokens [B, P, width], conditions [B, P+T, width]."""
         b, p = previous_lips.shape[:2]
         previous_lips = self.relative(previous_lips, reference_lips)

@@ -27,7 +27,9 @@ class Block(nn.Module):
 class LatentEncoder(nn.Module):
     """image [B, 3, S, S] in [0, 1] -> latent [B, C, S/8, S/8]."""
 
-    def __init__(self, widths: tuple[int, int, int] = (32, 64, 128), blocks: tuple[int, int, int] = (1, 1, 1), latent_channels: int = 16) -> None:
+    def __init__(
+        self, widths: tuple[int, int, int] = (32, 64, 128), blocks: tuple[int, int, int] = (1, 1, 1), latent_channels: int = 16
+    ) -> None:
         super().__init__()
         a, b, c = widths
         self.layers = nn.Sequential(
@@ -49,7 +51,9 @@ class LatentEncoder(nn.Module):
 class LatentDecoder(nn.Module):
     """edited_latent [B, C, S/8, S/8] -> image [B, 3, S, S], in [0, 1] when not training."""
 
-    def __init__(self, widths: tuple[int, int, int] = (32, 64, 128), blocks: tuple[int, int, int] = (1, 2, 2), latent_channels: int = 16) -> None:
+    def __init__(
+        self, widths: tuple[int, int, int] = (32, 64, 128), blocks: tuple[int, int, int] = (1, 2, 2), latent_channels: int = 16
+    ) -> None:
         super().__init__()
         a, b, c = widths
         self.layers = nn.Sequential(
@@ -74,7 +78,9 @@ class LatentDecoder(nn.Module):
 class Autoencoder(nn.Module):
     """Encoder and decoder trained together; the two are exported as two graphs."""
 
-    def __init__(self, widths: tuple[int, int, int], encoder_blocks: tuple[int, int, int], decoder_blocks: tuple[int, int, int], latent_channels: int) -> None:
+    def __init__(
+        self, widths: tuple[int, int, int], encoder_blocks: tuple[int, int, int], decoder_blocks: tuple[int, int, int], latent_channels: int
+    ) -> None:
         super().__init__()
         self.encoder = LatentEncoder(tuple(widths), tuple(encoder_blocks), latent_channels)  # type: ignore[arg-type]
         self.decoder = LatentDecoder(tuple(widths), tuple(decoder_blocks), latent_channels)  # type: ignore[arg-type]

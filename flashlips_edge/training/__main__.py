@@ -1,6 +1,6 @@
 """The whole recipe, stage by stage: data, networks, bundle. A stage that is done is not done again; a killed one goes on.
 
-    python -m flashlips_edge.training
+python -m flashlips_edge.training
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from flashlips_edge.training import (
     refinement,
     synthetic_clips,
 )
+from flashlips_edge.training.command import command
+
+DATA = Path(os.environ.get("FLASHLIPS_DATA", "../shared/data")) / "train"
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="folder of training videos; default $FLASHLIPS_DATA/train, or ../shared/data/train")] = Path(
-        os.environ.get("FLASHLIPS_DATA", "../shared/data")
-    )
-    / "train",
+    data: Annotated[Path, typer.Option(help="folder of training videos; default $FLASHLIPS_DATA/train, or ../shared/data/train")] = DATA,
     work: Annotated[Path, typer.Option(help="folder for clips, latents, checkpoints and weights")] = Path("work"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     out: Annotated[Path, typer.Option(help="folder of the bundle")] = Path("work/bundle"),
 ) -> None:
     """Train every network of a preset and export the bundle."""
     if not data.is_dir():
-        raise typer.BadParameter(f"--data {data}: no such folder; name one with training videos")
+        raise UserError(f"--data {data}: no such folder; name one with training videos")
     clips, cache, weights = work / "clips", work / "latents", work / preset
     stages: dict[str, Callable[[], None]] = {
         "prepare": lambda: prepare.main([data], clips),
@@ -60,7 +60,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except UserError as error:
-        raise SystemExit(f"flashlips_edge.training: {error}") from None
+    command(main)

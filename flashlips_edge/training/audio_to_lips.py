@@ -1,6 +1,6 @@
 """Stage 7 of the recipe: speech to lips by flow matching (FlashLips, section 3.4), speech encoder and velocity field together.
 
-    python -m flashlips_edge.training.audio_to_lips --clips work/clips --weights work/nano
+python -m flashlips_edge.training.audio_to_lips --clips work/clips --weights work/nano
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from flashlips_edge.models.speech_encoder import SpeechEncoder
 from flashlips_edge.speech.features import MELS_PER_STEP, STEP_RATE_HZ, log_mel
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.clips import Clip, load_clips
+from flashlips_edge.training.command import command
 from flashlips_edge.training.loop import Losses, Schedule, train
 
 BATCH = 32
@@ -73,7 +74,10 @@ def track_of(student: nn.Module, clip: Clip, emotions: int, weight: float) -> Tr
 def load_tracks(student: nn.Module, clips: list[Clip], emotions: int) -> list[Track]:
     spoken = [c for c in clips if (c.folder / "audio.npy").exists()]
     counts = {name: sum(c.set_name == name for c in spoken) for name in {c.set_name for c in spoken}}
-    return [track_of(student, c, emotions, SPEECH_WEIGHT.get(c.set_name, 0.2) / counts[c.set_name]) for c in tqdm(spoken, desc="lips", unit="clip")]
+    return [
+        track_of(student, c, emotions, SPEECH_WEIGHT.get(c.set_name, 0.2) / counts[c.set_name])
+        for c in tqdm(spoken, desc="lips", unit="clip")
+    ]
 
 
 def another_voice(mel: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -85,7 +89,11 @@ def another_voice(mel: np.ndarray, generator: np.random.Generator) -> np.ndarray
     high = np.minimum(low + 1, mel.shape[1] - 1)
     share = (source - low).astype(np.float32)
     result = mel[:, low] * (1 - share) + mel[:, high] * share
-    result = result + np.float32(generator.normal(0, 0.12)) + np.linspace(-1, 1, len(bands), dtype=np.float32) * np.float32(generator.normal(0, 0.06))
+    result = (
+        result
+        + np.float32(generator.normal(0, 0.12))
+        + np.linspace(-1, 1, len(bands), dtype=np.float32) * np.float32(generator.normal(0, 0.06))
+    )
     if generator.random() < 0.6:
         floor = generator.uniform(-1.0, -0.1) + generator.normal(0, 0.06, result.shape)
         result = np.logaddexp(9.2 * result, 9.2 * floor) / 9.2  # powers add: 1 unit is 4 bel, 9.2 nepers
@@ -112,7 +120,9 @@ class Draw:
     previous: int
     opening: np.ndarray  # [12]
 
-    def __call__(self, tracks: list[Track], weights: np.ndarray, generator: np.random.Generator, count: int, augment: bool = True) -> tuple[Tensor, ...]:
+    def __call__(
+        self, tracks: list[Track], weights: np.ndarray, generator: np.random.Generator, count: int, augment: bool = True
+    ) -> tuple[Tensor, ...]:
         """mel [B, 4T, mels], lips [B, T, 12], emotion [B, E], reference_lips [B, 4, 12], previous_lips [B, P, 12]."""
         columns: list[list[np.ndarray]] = [[], [], [], [], []]
         for index in generator.choice(len(tracks), count, p=weights):
@@ -201,4 +211,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

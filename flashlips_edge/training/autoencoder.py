@@ -1,6 +1,6 @@
 """Stage 1 of the recipe: the autoencoder, on random windows of the crops.
 
-    python -m flashlips_edge.training.autoencoder --clips work/clips --out work/nano
+python -m flashlips_edge.training.autoencoder --clips work/clips --out work/nano
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.clips import Clip, load_clips, set_weights
+from flashlips_edge.training.command import command
 from flashlips_edge.training.loop import Losses, Schedule, train
 
 WINDOW = 96  # px; a convolutional network needs no more
@@ -70,7 +71,9 @@ def main(
     train(
         "autoencoder",
         Autoencoder(**sizes),
-        lambda module, generator: loss(module, windows(train_clips, weights, generator, BATCH).contiguous(memory_format=torch.channels_last)),
+        lambda module, generator: loss(
+            module, windows(train_clips, weights, generator, BATCH).contiguous(memory_format=torch.channels_last)
+        ),
         Schedule(steps=steps, rate=8e-4),
         out,
         check=check,
@@ -78,4 +81,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

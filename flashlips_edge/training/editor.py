@@ -22,6 +22,7 @@ from flashlips_edge.models.editor import LIPS, EditorUNet
 from flashlips_edge.models.lips import LipsTeacher
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights
+from flashlips_edge.training.command import command
 from flashlips_edge.training.latents import LOWER
 from flashlips_edge.training.lips_teacher import TeacherTask
 from flashlips_edge.training.loop import Losses, Schedule, train
@@ -147,4 +148,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

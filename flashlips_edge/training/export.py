@@ -1,6 +1,6 @@
 """Last stage of the recipe: trained weights to a bundle of ONNX graphs, each checked against torch.
 
-    python -m flashlips_edge.training.export --weights work/nano --out flashlips_edge/bundles/nano
+python -m flashlips_edge.training.export --weights work/nano --out flashlips_edge/bundles/nano
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.speech_encoder import SpeechEncoder
 from flashlips_edge.training.checkpoint import load_weights
+from flashlips_edge.training.command import command
 from flashlips_edge.training.latents import MASK
 
 OPSET = 18
 TOLERANCE = 2e-3  # largest difference between torch and ONNX Runtime, in units of the output's own largest value
 GOLDEN_SEED = 12
+LICENCE = Path(__file__).parents[2] / "LICENSE"
 
 
 def networks(preset: dict[str, Any], weights: Path | None) -> dict[str, nn.Module]:
@@ -96,7 +98,14 @@ def export_graph(name: str, model: nn.Module, inputs: dict[str, Tensor], folder:
     if name == "latent_decoder":  # convolutions alone: the rows above the mouth need not be decoded
         axes["edited_latent"][2], axes["image"][2] = "rows", "height"
     torch.onnx.export(
-        model, tuple(inputs.values()), str(path), input_names=list(inputs), output_names=[OUTPUTS[name]], dynamic_axes=axes, opset_version=OPSET, dynamo=False
+        model,
+        tuple(inputs.values()),
+        str(path),
+        input_names=list(inputs),
+        output_names=[OUTPUTS[name]],
+        dynamic_axes=axes,
+        opset_version=OPSET,
+        dynamo=False,
     )
     expected = model(*inputs.values()).numpy()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -130,6 +139,7 @@ def export(preset_name: str, weights: Path | None, out: Path, card: Path | None 
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         graphs = {name: export_graph(name, models[name], inputs, folder) for name, inputs in examples(preset).items()}
+        shutil.copyfile(LICENCE, folder / "LICENSE")
         if card is not None:
             shutil.copyfile(card, folder / "MODEL_CARD.md")
         fields = {
@@ -138,7 +148,8 @@ def export(preset_name: str, weights: Path | None, out: Path, card: Path | None 
             "editor_accepts_masked": True,
             "mask": list(MASK),
             "lips": lips,
-            "audio_to_lips": {k: preset["audio_to_lips"][k] for k in ("window", "previous", "references")} | {"emotion": preset["audio_to_lips"]["emotions"]},
+            "audio_to_lips": {k: preset["audio_to_lips"][k] for k in ("window", "previous", "references")}
+            | {"emotion": preset["audio_to_lips"]["emotions"]},
             "graphs": graphs,
             "trained": weights is not None,
             "licence": "Apache-2.0",
@@ -164,4 +175,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

@@ -1,6 +1,6 @@
 """Stage 2 of the recipe: every clip, and other people made from it, as cached latents.
 
-    python -m flashlips_edge.training.latents --clips work/clips --autoencoder work/nano/autoencoder.safetensors --out work/latents
+python -m flashlips_edge.training.latents --clips work/clips --autoencoder work/nano/autoencoder.safetensors --out work/latents
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.augment import another_person
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.clips import Clip, load_clips
+from flashlips_edge.training.command import command
 
 MASK = (84, 160, 30, 130)  # top, bottom, left, right of the masked lower face in a 160 px crop
 LOWER = 56  # first pixel row that the editor's pixel loss sees
@@ -105,4 +106,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

@@ -20,6 +20,7 @@ from flashlips_edge.files import write_bytes
 from flashlips_edge.models.lips import LipsEncoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights
+from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import EditorTask
 from flashlips_edge.training.loop import Losses, Schedule, train
 from flashlips_edge.training.pairs import Person, load_people, look, person_weights
@@ -47,7 +48,7 @@ def constants(task: EditorTask, student: nn.Module, people: list[Person]) -> dic
     """The opening direction (ridge regression of the true opening on the student's lips) and the mean closed mouth, both from the
     synthetic head, whose lips are known."""
     synthetic = [p for p in people if p.parameters is not None]
-    lower, face, true = views(synthetic, np.full(len(synthetic), 1 / len(synthetic)), np.random.default_rng(3), 1500)
+    _, face, true = views(synthetic, np.full(len(synthetic), 1 / len(synthetic)), np.random.default_rng(3), 1500)
     lips = torch.cat([student(part) for part in face.split(100)]).float().numpy().astype(np.float64)
     opening = true.numpy().astype(np.float64)
     centred = lips - lips.mean(0)
@@ -92,4 +93,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from flashlips_edge.models.editor import LIPS
 from flashlips_edge.models.lips import LipsTeacher
 from flashlips_edge.models.presets import load_preset
+from flashlips_edge.training.command import command
 from flashlips_edge.training.latents import LOWER
 from flashlips_edge.training.loop import Losses, Schedule, train
 from flashlips_edge.training.pairs import PARAMETERS, Person, load_people, look, person_weights
@@ -64,7 +65,9 @@ def thumbnails(lower: Tensor) -> Tensor:
     return small / (small.std(1, keepdim=True) + 0.05)
 
 
-def losses(task: TeacherTask, lower: Tensor, face: Tensor, parameters: Tensor, generator: np.random.Generator, strength: float = 1.0) -> Losses:
+def losses(
+    task: TeacherTask, lower: Tensor, face: Tensor, parameters: Tensor, generator: np.random.Generator, strength: float = 1.0
+) -> Losses:
     lips = task.teacher(*look(lower, face, generator, strength)).float()
     noisy = lips + 0.1 * torch.randn_like(lips)
     change = task.motion(noisy[0::2] - noisy[1::2]).float() - (thumbnails(lower[0::2]) - thumbnails(lower[1::2]))
@@ -105,10 +108,14 @@ def main(
         true = parameters[known]
         error = (module.probe(lips[known]).float() - true).square().mean(0) / true.var(0)
         return {
-            "motion_explained": float(1 - (module.motion(lips[0::2] - lips[1::2]).float() - change).square().mean() / change.square().mean()),
+            "motion_explained": float(
+                1 - (module.motion(lips[0::2] - lips[1::2]).float() - change).square().mean() / change.square().mean()
+            ),
             "jaw_explained": float(1 - error[0]),
             "width_explained": float(1 - error[1]),
-            "jaw_change_r": float(np.corrcoef(*(x[0::2, 0] - x[1::2, 0] for x in (module.probe(lips[known]).float().numpy(), true.numpy())))[0, 1]),
+            "jaw_change_r": float(
+                np.corrcoef(*(x[0::2, 0] - x[1::2, 0] for x in (module.probe(lips[known]).float().numpy(), true.numpy())))[0, 1]
+            ),
             "within_share": float((lips[0::2] - lips[1::2]).square().mean() / 2 / lips.var(0).mean()),
         }
 
@@ -117,4 +124,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

@@ -120,9 +120,20 @@ def draw(people: list[Person], weights: np.ndarray, generator: np.random.Generat
             )
         )
     latent, target, references, lower, face, other, parameters, hidden = (np.stack(column) for column in zip(*rows))
+
+    def flat(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array.astype(np.float32)).contiguous(memory_format=torch.channels_last)
+
+    def picture(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))).float() / 255
+
     return Batch(
-        *(torch.from_numpy(x.astype(np.float32)).contiguous(memory_format=torch.channels_last) for x in (latent, target, references)),
-        *(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).float() / 255 for x in (lower, face, other)),
+        flat(latent),
+        flat(target),
+        flat(references),
+        picture(lower),
+        picture(face),
+        picture(other),
         torch.from_numpy(parameters.astype(np.float32)),
         torch.from_numpy(hidden),
     )
@@ -143,7 +154,9 @@ def look(lower: Tensor, face: Tensor, generator: np.random.Generator, strength: 
     return face_view, mouth_view
 
 
-def _sample(image: Tensor, shift: Tensor, zoom: Tensor, box: tuple[float, float, float, float], size: int, stretch: float, start: float) -> Tensor:
+def _sample(
+    image: Tensor, shift: Tensor, zoom: Tensor, box: tuple[float, float, float, float], size: int, stretch: float, start: float
+) -> Tensor:
     """Sample a box (crop units) out of ``image``, whose rows cover the crop from ``start`` on, 1/stretch of its height."""
     top, bottom, left, right = box
     line = (torch.arange(size) + 0.5) / size
@@ -151,9 +164,7 @@ def _sample(image: Tensor, shift: Tensor, zoom: Tensor, box: tuple[float, float,
     x = left + (right - left) * line
     y = (y[None] - 0.5) * zoom[:, None] + 0.5 + shift[:, :1]  # [B, size] in crop units
     x = (x[None] - 0.5) * zoom[:, None] + 0.5 + shift[:, 1:]
-    grid = torch.stack(
-        [(2 * x - 1)[:, None, :].expand(-1, size, -1), (2 * (y - start) * stretch - 1)[:, :, None].expand(-1, -1, size)], -1
-    )
+    grid = torch.stack([(2 * x - 1)[:, None, :].expand(-1, size, -1), (2 * (y - start) * stretch - 1)[:, :, None].expand(-1, -1, size)], -1)
     return F.grid_sample(image, grid.to(image), align_corners=False, padding_mode="border")
 
 

@@ -1,6 +1,6 @@
 """Videos to training clips: face crops and sound, one folder of plain arrays per video.
 
-    python -m flashlips_edge.training.prepare FOLDER_OR_VIDEO... --out work/clips
+python -m flashlips_edge.training.prepare FOLDER_OR_VIDEO... --out work/clips
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.face.crop import cut
 from flashlips_edge.face.detect import HaarDetector
 from flashlips_edge.face.track import FaceTracker
+from flashlips_edge.media.audio_file import read_audio
+from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.training.command import command
 
 SUFFIXES = {".mpg", ".mp4", ".flv", ".mov", ".mkv", ".webm", ".avi"}
 CROP_SIZE = 160
@@ -28,9 +31,6 @@ def prepare_clip(path: Path, out: Path) -> str:
 
     Returns what became of it, in a few words.
     """
-    from flashlips_edge.media.audio_file import read_audio
-    from flashlips_edge.media.video_file import VideoFile
-
     folder = out / f"{path.parent.name}.{path.stem}"
     if (folder / "audio.npy").exists():
         return "there already"
@@ -43,7 +43,7 @@ def prepare_clip(path: Path, out: Path) -> str:
                 if box is not None:
                     crops.append(cut(frame.image, box, CROP_SIZE).image)
                     pts_ns.append(frame.pts_ns)
-        audio, _ = read_audio(path)
+        audio = read_audio(path)
     except UserError as error:
         return f"dropped: {error}"
     if len(crops) < MIN_FRAMES:
@@ -71,4 +71,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

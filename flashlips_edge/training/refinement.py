@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights
+from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import BATCH, LATENT_WEIGHT, LIPS_NOISE, EditorTask, checker, decode_lower, load_decoder, pixel_losses
 from flashlips_edge.training.loop import Losses, Schedule, train
-from flashlips_edge.training.pairs import draw, load_people, look, person_weights
+from flashlips_edge.training.pairs import Person, draw, load_people, look, person_weights
 
 MASKED_SHARE = 0.25  # keeps the masked ability, by which the editor is also measured
 ALTERED_SHARE = 0.6  # of the unmasked inputs come from the frozen editor, the rest are real frames
@@ -29,9 +30,16 @@ OBEY_WEIGHT = 0.15  # lips read from the result against lips asked for
 SYMMETRIC_WEIGHT = 0.3  # true -> altered
 
 
-def refine(task: EditorTask, frozen: EditorTask, decoder: nn.Module, batch_args: tuple[object, ...], generator: np.random.Generator) -> Losses:
+def refine(
+    task: EditorTask,
+    frozen: EditorTask,
+    decoder: nn.Module,
+    people: list[Person],
+    chances: np.ndarray,
+    generator: np.random.Generator,
+) -> Losses:
     """One batch: altered -> true, true -> altered, and obedience to lips from anybody."""
-    batch = draw(*batch_args, generator, BATCH, MASKED_SHARE)  # type: ignore[arg-type]
+    batch = draw(people, chances, generator, BATCH, MASKED_SHARE)
     with torch.no_grad():
         lips = frozen.teacher(*look(batch.lower, batch.face, generator)).float()
         others = lips[torch.from_numpy(generator.permutation(len(lips)))]
@@ -82,10 +90,10 @@ def main(
 
     def one(module: nn.Module, generator: np.random.Generator) -> Losses:
         assert isinstance(module, EditorTask)
-        return refine(module, frozen, decoder, (people, chances), generator)
+        return refine(module, frozen, decoder, people, chances, generator)
 
     train("refinement", task, one, Schedule(steps=steps, rate=3e-4, warm_up=100), weights, check=checker(held_out or people, decoder))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

@@ -1,6 +1,6 @@
 """Training clips of the synthetic head: many people, a few poses each, several lips in every pose.
 
-    python -m flashlips_edge.training.synthetic_clips --people 160 --out work/clips
+python -m flashlips_edge.training.synthetic_clips --people 160 --out work/clips
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
+from flashlips_edge.training.command import command
 from flashlips_edge.training.prepare import CROP_SIZE
 from flashlips_edge.training.synthetic_head import Identity, Lips, Pose, render
 
@@ -86,4 +87,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)
