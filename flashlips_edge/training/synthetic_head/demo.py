@@ -24,7 +24,7 @@ SEED = 57
 SIZE = (512, 512)
 RATE_HZ = 25
 AVATAR_TEXT = "Good morning. We have all the time in the world; please ask me about anything you like."
-SPEECH_TEXTS = ("Hello! My lips are moved by this very device.", "No cloud, no waiting: just a voice, and a face that speaks it.")
+SPEECH_TEXTS = ("Hello, my lips are moved by this very device.", "Just a voice and a face that speaks it, right here.")
 VOICE = "en-gb+f2"
 PAUSE_S = 0.7
 BEFORE_S, AFTER_S = 1.0, 1.2  # closed lips at both ends of the avatar
@@ -83,7 +83,7 @@ def write(folder: Path = ASSETS) -> tuple[Path, Path]:
     with atomic_path(speech) as temporary:
         soundfile.write(temporary, voice(), SAMPLE_RATE_HZ, subtype="PCM_16")
     height, width = SIZE
-    with VideoWriter(avatar, width, height, Fraction(RATE_HZ), preset="slow", crf=20) as writer:
+    with VideoWriter(avatar, width, height, Fraction(RATE_HZ), preset="slow", crf=15) as writer:
         for i, frame in enumerate(avatar_frames()):
             writer.write(frame, i * 1_000_000_000 // RATE_HZ)
     return avatar, speech
