@@ -52,6 +52,11 @@ def test_the_size_is_kept_exactly(tmp_path: Path, size: tuple[int, int]):
     assert read_corners(frames[0].image) == ["top left", "top right", "bottom left", "bottom right"]
 
 
+def test_the_file_says_that_its_lips_were_synthesised(tmp_path: Path):
+    with av.open(str(write(tmp_path / "out.mp4", n=3))) as container:
+        assert "synthesised by FlashLips Edge" in container.metadata["comment"]
+
+
 @pytest.mark.parametrize("rate", [Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(15, 2)])
 def test_times_and_rate_of_every_rate_are_exact(tmp_path: Path, rate: Fraction):
     video = VideoFile(write(tmp_path / "out.mp4", n=30, rate=rate))

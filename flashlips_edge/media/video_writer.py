@@ -19,6 +19,7 @@ PRESET, CRF = "superfast", 18  # libx264's speed against size, and quality: 18 i
 SUFFIXES = (".mp4", ".m4v", ".mov")
 AAC_RATES_HZ = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 SECOND_NS = 1_000_000_000
+MARK = "The lips in this video were synthesised by FlashLips Edge."  # the comment that a player shows
 
 
 class VideoWriter:
@@ -143,6 +144,7 @@ class VideoWriter:
         """Start the file; the encoder's colour tags are the first frame's."""
         self._colour = first.tags
         container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        container.metadata["comment"] = MARK
         video = container.add_stream("libx264", rate=self._frame_rate, options=self._options)
         video.width, video.height = self.width, self.height
         video.pix_fmt = "yuv444p" if self.width % 2 or self.height % 2 else "yuv420p"

@@ -16,8 +16,10 @@ from tqdm import tqdm
 from flashlips_edge.training.command import command
 from flashlips_edge.training.prepare import CROP_SIZE
 from flashlips_edge.training.synthetic_head import Identity, Lips, Pose, render
+from flashlips_edge.training.synthetic_head.demo import avatar_identity
 
 POSES, LIPS_PER_POSE = 6, 5
+DEMO_POSES = 40
 FIRST_SEED = 1000  # smaller seeds are for tests and the demo
 
 
@@ -54,15 +56,16 @@ def random_pose(generator: np.random.Generator) -> Pose:
     )
 
 
-def make(seed: int, out: Path) -> None:
-    """Write ``out/synthetic.<seed>/`` as ``prepare`` does, with the true lips params.npy float32 [T, 6] and no sound."""
-    folder = out / f"synthetic.{seed}"
+def make(seed: int | None, out: Path) -> None:
+    """Write ``out/synthetic.<seed>/`` as ``prepare`` does, with the true lips params.npy float32 [T, 6] and no sound; without a
+    seed ``out/demo.avatar/``, the person of the demo, whom the editor is to know well."""
+    folder = out / ("demo.avatar" if seed is None else f"synthetic.{seed}")
     if (folder / "crops.npy").exists():
         return
-    generator = np.random.default_rng(seed)
-    identity = Identity.from_seed(seed)
+    generator = np.random.default_rng(0 if seed is None else seed)
+    identity = avatar_identity() if seed is None else Identity.from_seed(seed)
     crops, params = [], []
-    for _ in range(POSES):
+    for _ in range(DEMO_POSES if seed is None else POSES):
         pose = random_pose(generator)
         for _ in range(LIPS_PER_POSE):
             lips = random_lips(generator)
@@ -81,9 +84,9 @@ def main(
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:
     """Render training clips of the synthetic head."""
-    seeds = range(FIRST_SEED, FIRST_SEED + people)
+    seeds = [None, *range(FIRST_SEED, FIRST_SEED + people)]
     with ProcessPoolExecutor(workers) as pool:
-        list(tqdm(pool.map(make, seeds, [out] * people), total=people, unit="person"))
+        list(tqdm(pool.map(make, seeds, [out] * len(seeds)), total=len(seeds), unit="person"))
 
 
 if __name__ == "__main__":
