@@ -65,9 +65,9 @@ class Studio:
     def crossed(self, avatar: Recording, partner: Recording) -> Take:
         """The avatar speaks its partner's sound; its own, begun half-way, where it has no other partner."""
         shift_ns = partner.duration_ns // 2 if avatar is partner else 0
-        sound = partner.sound()
-        sound.resize(_samples(partner.duration_ns), refcheck=False)  # as long as the pictures, so that both go round alike
-        sound = np.roll(sound, -_samples(shift_ns))
+        length = _samples(partner.duration_ns)  # as long as the pictures, so that both go round alike
+        sound = partner.sound()[:length]
+        sound = np.roll(np.pad(sound, (0, length - len(sound))), -_samples(shift_ns))
         return self._take(f"crossed.{_name(avatar)}", avatar, sound, recorded_at(partner, avatar.pts_ns + shift_ns))
 
     def silent(self, clip: Recording, kind: str) -> Take:
