@@ -62,7 +62,7 @@ def _waveform(sheet: np.ndarray, columns: list[Column], waveform: np.ndarray, ra
         centre = left + i * (COLUMN_PX + GAP_PX) + COLUMN_PX // 2
         cv2.line(sheet, (centre, top - 26), (x, top - 4), FAINT, 1, cv2.LINE_AA)
         cv2.line(sheet, (x, top - 4), (x, top + WAVE_PX), ACCENT, 1, cv2.LINE_AA)
-        _write(sheet, f"{column.time_s:.2f} s", x + 4, top + WAVE_PX + 12, 0.4, INK)
+        _write(sheet, f"{column.time_s:.2f} s", min(x + 4, left + width - 48), top + WAVE_PX + 12, 0.4, INK)
 
 
 def _close_up(image: np.ndarray, mouth: tuple[int, int, int, int] | None, aspect: float) -> np.ndarray:

@@ -59,10 +59,7 @@ def _columns(session: Session, frames: int) -> list[Column]:
     rate = session.avatar.frame_rate
     opening = [_opening(session, round(i * SECOND_NS / rate)) for i in range(frames)]
     edges = np.linspace(0, frames, min(COLUMNS, frames) + 1).astype(int)
-    picks = [
-        int(start + (np.argmin if i % 2 else np.argmax)(opening[start:end]))
-        for i, (start, end) in enumerate(pairwise(edges))
-    ]
+    picks = [int(start + (np.argmin if i % 2 else np.argmax)(opening[start:end])) for i, (start, end) in enumerate(pairwise(edges))]
     columns = []
     with VideoFile(VIDEO) as video:
         results = islice(video, frames)

@@ -67,9 +67,7 @@ class SpeechToLips:
     By the weight of silence the lips go to `closed_lips`.
     """
 
-    def __init__(
-        self, networks: Networks, reference_lips: np.ndarray, closed_lips: np.ndarray, new_steps: int | None = None
-    ):
+    def __init__(self, networks: Networks, reference_lips: np.ndarray, closed_lips: np.ndarray, new_steps: int | None = None):
         self._networks = networks
         self.speak_as(reference_lips, closed_lips)
         self._new_steps = new_steps or networks.window

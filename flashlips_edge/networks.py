@@ -47,9 +47,7 @@ class Networks:
         """Latents float32 [B, C, h, w] of crops uint8 [B, S, S, 3]."""
         return self._run("latent_encoder", image=_to_network(crops))["latent"]
 
-    def edit(
-        self, crops: np.ndarray, latents: np.ndarray, reference_latents: np.ndarray, lips: np.ndarray
-    ) -> np.ndarray:
+    def edit(self, crops: np.ndarray, latents: np.ndarray, reference_latents: np.ndarray, lips: np.ndarray) -> np.ndarray:
         """Pictures float32 [B, S, S, 3], 0 to 255, of crops uint8 [B, S, S, 3] that speak lips [B, 12].
 
         latents [B, C, h, w] are the crops'; the reference latents [4C, h, w] are one face's, all crops share them. Above the

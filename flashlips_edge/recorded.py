@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def lip_sync_recording(
             session.finish(_follow(session, driver_path, stop))
         elif sound is not None:
             _speak(session, sound.speech(), stop)
-        total = round((session.end_ns or 0) * clip.frame_rate / SECOND_NS)
+        total = ceil((session.end_ns or 0) * clip.frame_rate / SECOND_NS)
         pace = Pace(MonotonicClock())
         frames = stack.enter_context(closing(session.frames()))
         for frame in tqdm(frames, "lip-sync", total, unit="frame", leave=False):

@@ -92,9 +92,7 @@ class Session:
         """
         if self._speech is None:
             self._speech_start_ns = pts_ns
-            self._speech = SpeechToLips(
-                self.networks, *self._lips_of_face(), new_steps=LIVE_STEPS if live else None
-            )
+            self._speech = SpeechToLips(self.networks, *self._lips_of_face(), new_steps=LIVE_STEPS if live else None)
         self._speech.speak_as(*self._lips_of_face())
         self._speech_samples += len(waveform)
         with self.times.stage("speech"):

@@ -204,7 +204,6 @@ def test_a_file_that_breaks_off_is_used_as_far_as_it_goes(lip_sync, media, tmp_p
     whole = write_clip(tmp_path / "whole.mp4", images=numbered(40), size=(320, 240), options={"crf": "8", "g": "5"})
     data = whole.read_bytes()
 
-
     fast = tmp_path / "fast.mp4"
     with av.open(str(whole)) as source, av.open(str(fast), "w", options={"movflags": "+faststart"}) as copy:
         stream = copy.add_stream_from_template(source.streams.video[0])

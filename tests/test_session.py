@@ -176,7 +176,6 @@ def test_closing_ends_every_thread(bundle, clip):
 
 def test_a_folder_of_pictures_is_an_avatar(session, tmp_path):
 
-
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), face()[:, :, ::-1])
     assert session.use_avatar(tmp_path).frame_rate == Fraction(25)
