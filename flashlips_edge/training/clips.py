@@ -10,7 +10,7 @@ import numpy as np
 
 from flashlips_edge.errors import UserError
 
-SET_WEIGHT = {"grid_s1": 0.42, "grid_multi": 0.36, "crema_d": 0.1, "synthetic": 0.12}  # one man fills the minutes: weigh him down
+SET_WEIGHT = {"grid_s1": 0.42, "grid_multi": 0.36, "crema_d": 0.1, "synthetic": 0.1, "demo": 0.02}  # one man fills the minutes
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,10 +88,10 @@ def load_people(folder: Path) -> list[Person]:
     return people
 
 
-def person_weights(people: list[Person]) -> np.ndarray:
-    """Drawing probability [len(people)]: sets by SET_WEIGHT, people of a set alike."""
+def person_weights(people: list[Person], set_weight: Mapping[str, float] = SET_WEIGHT) -> np.ndarray:
+    """Drawing probability [len(people)]: sets by ``set_weight``, people of a set alike."""
     counts = {name: sum(p.set_name == name for p in people) for name in {p.set_name for p in people}}
-    weights = np.array([SET_WEIGHT.get(p.set_name, 0.2) / counts[p.set_name] for p in people])
+    weights = np.array([set_weight.get(p.set_name, 0.2) / counts[p.set_name] for p in people])
     return weights / weights.sum()
 
 

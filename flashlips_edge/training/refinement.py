@@ -18,12 +18,13 @@ import typer
 from torch import Tensor, nn
 
 from flashlips_edge.models.presets import load_preset
-from flashlips_edge.training.checkpoint import load_weights
+from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import BATCH, LATENT_WEIGHT, LIPS_NOISE, EditorTask, checker, decode_lower, load_decoder, pixel_losses
 from flashlips_edge.training.loop import Losses, Schedule, train
 from flashlips_edge.training.pairs import Person, draw, load_people, look, person_weights
 
+SET_WEIGHT = {"grid_s1": 0.25, "grid_multi": 0.36, "crema_d": 0.13, "synthetic": 0.2, "demo": 0.06}  # now the others, more
 MASKED_SHARE = 0.25  # keeps the masked ability, by which the editor is also measured
 ALTERED_SHARE = 0.6  # of the unmasked inputs come from the frozen editor, the rest are real frames
 OBEY_WEIGHT = 0.15  # lips read from the result against lips asked for
@@ -86,13 +87,16 @@ def main(
     frozen.eval().requires_grad_(False)
     task.teacher.requires_grad_(False)
     task.probe.requires_grad_(False)
-    chances = person_weights(people)
+    chances = person_weights(people, SET_WEIGHT)
 
     def one(module: nn.Module, generator: np.random.Generator) -> Losses:
         assert isinstance(module, EditorTask)
         return refine(module, frozen, decoder, people, chances, generator)
 
-    train("refinement", task, one, Schedule(steps=steps, rate=3e-4, warm_up=100), weights, check=checker(held_out or people, decoder))
+    schedule = Schedule(steps=steps, rate=4e-4, warm_up=50, average_decay=0.995)
+    average = train("refinement", task, one, schedule, weights, check=checker(held_out or people, decoder))
+    assert isinstance(average, EditorTask)
+    save_weights(weights / "editor.safetensors", average.editor)
 
 
 if __name__ == "__main__":
