@@ -1,9 +1,10 @@
 """Lips from speech through the run path: does the mouth open when the recorded one did, and stay closed in silence?
 
 own:     a clip speaks its own sound. The editor sees the true mouth in the source, so this alone proves little.
-crossed: a clip speaks another clip of the same person (or, where there is one clip only, its own sound begun half-way);
-         the truth is the sound's own recording. `leak` is the correlation with the avatar's own recorded lips instead,
-         beside `chance`, what the two recordings share by themselves.
+crossed: a clip speaks another clip of the same person (its own where there is only one), begun a quarter in and gone round:
+         recordings that all start and end in silence would agree by themselves (r = 0.5 on GRID). The truth is the sound's
+         own recording. `leak` is the correlation with the avatar's own recorded lips instead, beside `chance`, what the
+         two recordings still share.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Studio:
         return self._take(f"own.{_name(clip)}", clip, clip.sound(), clip.openings)
 
     def crossed(self, avatar: Recording, partner: Recording) -> Take:
-        """The avatar speaks its partner's sound; its own, begun half-way, where it has no other partner."""
-        shift_ns = partner.duration_ns // 2 if avatar is partner else 0
+        """The avatar speaks its partner's sound, begun a quarter in and gone round."""
+        shift_ns = partner.duration_ns // 4
         length = _samples(partner.duration_ns)  # as long as the pictures, so that both go round alike
         sound = partner.sound()[:length]
         sound = np.roll(np.pad(sound, (0, length - len(sound))), -_samples(shift_ns))
