@@ -9,6 +9,7 @@ from flashlips_edge.lips import CONTEXT_STEPS
 from flashlips_edge.networks import Networks
 from flashlips_edge.speech.features import MELS_PER_STEP
 
+LATENT_STRIDE = 8
 PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder")
 
 
@@ -16,7 +17,8 @@ def measure(networks: Networks) -> dict[str, float]:
     """GFLOP per video frame: encode and decode, all three picture graphs, and recorded speech at 25 steps a second.
 
     Speech is counted as the run path hears it: a window at a time, with its context on both sides."""
-    gflop = {graph: _gflop(networks, graph) for graph in PICTURE_GRAPHS}
+    rows = networks.crop_size // LATENT_STRIDE  # of a whole latent, though the run path decodes the lower ones only
+    gflop = {graph: _gflop(networks, graph, rows) for graph in PICTURE_GRAPHS}
     heard = MELS_PER_STEP * (networks.window + 2 * CONTEXT_STEPS)
     speech = _gflop(networks, "speech_encoder", heard) + _gflop(networks, "audio_to_lips", networks.window)
     return {
