@@ -24,7 +24,7 @@ from flashlips_edge.training.editor import BATCH, LATENT_WEIGHT, LIPS_NOISE, Edi
 from flashlips_edge.training.loop import Losses, Schedule, train
 from flashlips_edge.training.pairs import Person, draw, load_people, look, person_weights
 
-SET_WEIGHT = {"grid_s1": 0.18, "grid_multi": 0.36, "crema_d": 0.14, "synthetic": 0.24, "demo": 0.08}  # now the others, more
+SET_WEIGHT = {"grid_s1": 0.18, "grid_multi": 0.34, "crema_d": 0.14, "synthetic": 0.18, "demo": 0.16}  # now the others, more
 MASKED_SHARE = 0.25  # keeps the masked ability, by which the editor is also measured
 ALTERED_SHARE = 0.6  # of the unmasked inputs come from the frozen editor, the rest are real frames
 OBEY_WEIGHT = 0.15  # lips read from the result against lips asked for
