@@ -1,6 +1,8 @@
 # `make demo` and `make test` do their own set-up, in .venv. Another Python or torch: make PYTHON=python3.12 TORCH=torch test
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# what `make bundle` exports; after `make train`: make WEIGHTS=work/nano bundle
+WEIGHTS ?= weights/nano
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,7 +24,7 @@ train: $(VENV)/dev.stamp
 	$(PY) -m flashlips_edge.training
 
 bundle: $(VENV)/dev.stamp
-	$(PY) -m flashlips_edge.training.export --weights work/nano
+	$(PY) -m flashlips_edge.training.export --weights $(WEIGHTS) --card weights/nano/MODEL_CARD.md
 
 evaluate: $(VENV)/dev.stamp
 	$(PY) -m flashlips_edge.evaluation
