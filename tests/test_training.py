@@ -20,6 +20,7 @@ from flashlips_edge.training.clips import load_clips  # noqa: E402
 from flashlips_edge.training.editor import EDGE_WEIGHT, LIPS_BOX, LIPS_WEIGHT, moving, pixel_losses  # noqa: E402
 from flashlips_edge.training.latents import LOWER  # noqa: E402
 from flashlips_edge.training.loop import Schedule, train  # noqa: E402
+from flashlips_edge.training.pairs import Person  # noqa: E402
 
 
 def fit(folder: Path, stop_after: int | None = None) -> dict[str, torch.Tensor]:
@@ -92,3 +93,16 @@ def test_another_person_is_another_picture_moved_alike_in_all_frames() -> None:
 def test_a_folder_without_clips_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no prepared clips"):
         load_clips(tmp_path)
+
+
+def test_pairs_have_the_same_head_pose_and_another_mouth(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    poses = np.repeat(random.uniform(0, 255, (4, 200)), 5, axis=0).astype(np.float32)  # four poses, five mouths in each
+    lower = np.zeros((20, 160 - LOWER, 160, 3), np.uint8)
+    for i in range(20):
+        lower[i, 100 - LOWER : 148 - LOWER, 50:110] = 40 * (i % 5)
+    np.save(tmp_path / "pose.npy", poses)
+    np.save(tmp_path / "lower.npy", lower)
+    for i, others in enumerate(Person(tmp_path).same_pose):
+        assert {int(j) // 5 for j in others} == {i // 5}
+        assert all(abs(int(j) % 5 - i % 5) >= 2 for j in others), "the mouths that differ most"

@@ -20,6 +20,7 @@ from flashlips_edge.training.latents import LOWER
 
 REFERENCES = 4
 STILL = 0.3  # share of a clip's frames that count as the same head pose
+EXACT = 0.3  # grey levels
 MOVED = 0.5  # share of those whose mouths differ most
 PARAMETERS = 6  # the synthetic head's true lips
 
@@ -60,7 +61,8 @@ class Person:
         count = max(4, int(STILL * len(pose)))
         result = []
         for i, order in enumerate(np.argsort(turned, 1, kind="stable")):
-            still = order[order != i][:count]
+            exact = order[(turned[i, order] < EXACT) & (order != i)]  # the synthetic head's other lips in the very same pose
+            still = exact if len(exact) >= 2 else order[order != i][:count]
             result.append(still[np.argsort(-moved[i, still], kind="stable")[: max(2, int(MOVED * len(still)))]])
         return result
 
