@@ -9,6 +9,7 @@ import numpy as np
 from flashlips_edge.networks import N_REFERENCES, Networks
 
 CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the closed mouth
+PRESS = 1.0  # closed lips go this much beyond the face's own: the editor closes an unseen open mouth by less than it is asked
 GATHER_EVERY_NS = 200_000_000
 GATHER_LIMIT = 64  # crops of a live face, about 13 s
 
@@ -37,7 +38,9 @@ class Identity:
         chosen = choose_references(lips, opening)
         latents = networks.encode(np.stack([crops[i] for i in chosen]))  # [4, C, h, w]
         most_closed = np.argsort(opening)[: max(1, round(CLOSED_SHARE * len(lips)))]
-        return Identity(latents.reshape(-1, *latents.shape[2:]), lips[chosen], lips[most_closed].mean(0))
+        closed = lips[most_closed].mean(0)
+        pressed = closed + PRESS * (closed - lips[chosen].mean(0))
+        return Identity(latents.reshape(-1, *latents.shape[2:]), lips[chosen], pressed)
 
 
 def choose_references(lips: np.ndarray, opening: np.ndarray) -> list[int]:
