@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_bundle
 
-from flashlips_edge.identity import Identity, choose_references
+from flashlips_edge.identity import PRESS, Identity, choose_references
 from flashlips_edge.lips import STEP_NS, LipsTrack, SpeechToLips
 from flashlips_edge.networks import Networks
 from flashlips_edge.read_ahead import read_ahead
@@ -114,7 +114,9 @@ def test_identity_takes_the_closed_mouth_from_the_most_closed_frames(networks):
     crops = [np.full((160, 160, 3), 10 + 10 * i, np.uint8) for i in range(20)]
     identity = Identity.of(networks, crops)
     assert identity.reference_latents.shape == (64, 20, 20)
-    assert identity.closed_lips[0] == pytest.approx(15 / 255, abs=0.01)  # the mean of the two darkest of twenty
+    own = 15 / 255  # the mean of the two darkest of twenty
+    pressed = own + PRESS * (own - identity.reference_lips[:, 0].mean())
+    assert identity.closed_lips[0] == pytest.approx(pressed, abs=0.01)
     assert np.all(np.diff(identity.reference_lips[:, 0]) > 0)
 
 
