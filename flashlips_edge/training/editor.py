@@ -130,8 +130,7 @@ def main(
     """Train the editor and the lips teacher."""
     sizes = load_preset(preset)
     decoder = load_decoder(sizes, weights)
-    every = load_people(latents)
-    people, held_out = [p for p in every if not p.held_out], [p for p in every if p.held_out]
+    people, held_out = load_people(latents)
     chances = person_weights(people)
 
     def one(module: nn.Module, generator: np.random.Generator) -> Losses:
@@ -143,7 +142,7 @@ def main(
     load_weights(weights / "teacher_task.safetensors", start)
     task.teacher.load_state_dict(start.teacher.state_dict())
     task.probe.load_state_dict(start.probe.state_dict())
-    check = checker(held_out or people, decoder)
+    check = checker(held_out, decoder)
     train("editor_task", task, one, Schedule(steps=steps, rate=1e-3, warm_up=200), weights, check=check)
 
 

@@ -28,7 +28,6 @@ LOWER = 56  # first pixel row that the editor's pixel loss sees
 VARIANTS = {"grid_s1": 1, "grid_multi": 16, "crema_d": 16, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
 STRIDE = {"grid_s1": 3, "grid_multi": 2, "crema_d": 2, "synthetic": 1, "demo": 1}  # every n-th frame
 MAX_CLIPS = {"grid_s1": 160}
-FILES = ("latents", "masked", "lower", "face", "pose")
 
 
 def masked(crops: np.ndarray) -> np.ndarray:

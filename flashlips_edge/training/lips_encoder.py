@@ -68,8 +68,7 @@ def main(
     task = EditorTask(sizes)
     load_weights(weights / "editor_task.safetensors", task)
     task.eval().requires_grad_(False)
-    every = load_people(latents)
-    people, held_out = [p for p in every if not p.held_out], [p for p in every if p.held_out] or every
+    people, held_out = load_people(latents)
     chances = person_weights(people)
     plain = np.random.default_rng(0)
     test = views(held_out, person_weights(held_out), np.random.default_rng(4), 96)
@@ -89,7 +88,7 @@ def main(
         return {"explained": float(1 - (lips - truth).square().mean() / spread)}
 
     student = train("lips_encoder", LipsEncoder(**sizes["lips"]), one, Schedule(steps=steps, rate=1.5e-3), weights, check=check)
-    write_bytes(weights / "lips.json", json.dumps(constants(task, student.float(), every), indent=1).encode())
+    write_bytes(weights / "lips.json", json.dumps(constants(task, student.float(), people), indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -89,8 +89,7 @@ def main(
     steps: Annotated[int, typer.Option(help="optimiser steps")] = 2000,
 ) -> None:
     """Train the lips teacher by itself."""
-    every = load_people(latents)
-    people, held_out = [p for p in every if not p.held_out], [p for p in every if p.held_out] or every
+    people, held_out = load_people(latents)
     chances = person_weights(people)
     known = np.array([p.parameters is not None for p in people])
     chances = np.where(known, SYNTHETIC_SHARE * chances / chances[known].sum(), (1 - SYNTHETIC_SHARE) * chances / chances[~known].sum())

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -83,11 +82,12 @@ class Batch:
     hidden: Tensor
 
 
-def load_people(folder: Path) -> list[Person]:
+def load_people(folder: Path) -> tuple[list[Person], list[Person]]:
+    """The people to learn from and those who watch; all of them watch where none was held out. Raises UserError without people."""
     people = [Person(p.parent) for p in sorted(folder.glob("*/latents.npy"))]
     if not people:
         raise UserError(f"--latents {folder}: no cached latents; run python -m flashlips_edge.training.latents first")
-    return people
+    return [p for p in people if not p.held_out], [p for p in people if p.held_out] or people
 
 
 def person_weights(people: list[Person], set_weight: Mapping[str, float] = SET_WEIGHT) -> np.ndarray:
@@ -169,8 +169,3 @@ def _sample(
     x = (x[None] - 0.5) * zoom[:, None] + 0.5 + shift[:, 1:]
     grid = torch.stack([(2 * x - 1)[:, None, :].expand(-1, size, -1), (2 * (y - start) * stretch - 1)[:, :, None].expand(-1, -1, size)], -1)
     return F.grid_sample(image, grid.to(image), align_corners=False, padding_mode="border")
-
-
-def crop_views(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """lower uint8 [S-56, S, 3] and face uint8 [96, 96, 3] of one crop, as the caches hold them."""
-    return crop[LOWER:], cv2.resize(crop, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)

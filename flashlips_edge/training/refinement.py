@@ -91,8 +91,7 @@ def main(
     """Fine-tune the editor without a mask."""
     sizes = load_preset(preset)
     decoder = load_decoder(sizes, weights)
-    every = load_people(latents)
-    people, held_out = [p for p in every if not p.held_out], [p for p in every if p.held_out]
+    people, held_out = load_people(latents)
     frozen, task = EditorTask(sizes), EditorTask(sizes)
     for model in (frozen, task):
         load_weights(weights / "editor_task.safetensors", model)
@@ -108,7 +107,7 @@ def main(
         return loss(module, decoder, draw(people, chances, generator, BATCH, MASKED_SHARE), generator)
 
     schedule = Schedule(steps=steps, rate=6e-4, warm_up=50)
-    average = train("refinement", task, one, schedule, weights, check=checker(held_out or people, decoder))
+    average = train("refinement", task, one, schedule, weights, check=checker(held_out, decoder))
     assert isinstance(average, EditorTask)
     save_weights(weights / "editor.safetensors", average.editor)
 
