@@ -33,7 +33,7 @@ def _warp(size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.nda
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) - (size - 1) / 2
     if generator.random() < 0.5:
         x = -x
-    angle = generator.normal(0, 0.06)
+    angle = generator.normal(0, 0.12)  # tilted heads are rare in the data, not in the world
     scale_x, scale_y = generator.normal(1, 0.07), generator.normal(1, 0.07)
     rotated_x = (np.cos(angle) * x - np.sin(angle) * y) * scale_x + generator.normal(0, 3 * unit)
     rotated_y = (np.sin(angle) * x + np.cos(angle) * y) * scale_y + generator.normal(0, 3 * unit)

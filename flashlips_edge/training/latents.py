@@ -25,7 +25,7 @@ from flashlips_edge.training.command import command
 
 MASK = (84, 160, 30, 130)  # top, bottom, left, right of the masked lower face in a 160 px crop
 LOWER = 56  # first pixel row that the editor's pixel loss sees
-VARIANTS = {"grid_s1": 1, "grid_multi": 16, "crema_d": 16, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
+VARIANTS = {"grid_s1": 2, "grid_multi": 40, "crema_d": 32, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
 STRIDE = {"grid_s1": 3, "grid_multi": 2, "crema_d": 2, "synthetic": 1, "demo": 1}  # every n-th frame
 MAX_CLIPS = {"grid_s1": 160}
 

@@ -44,9 +44,9 @@ def random_pose(generator: np.random.Generator) -> Pose:
     """A pose as the tracker would cut it: nearly centred, turned a little."""
     clip = np.clip
     return Pose(
-        yaw=float(clip(generator.normal(0, 0.15), -0.5, 0.5)),
+        yaw=float(clip(generator.normal(0, 0.2), -0.6, 0.6)),
         pitch=float(clip(generator.normal(0, 0.08), -0.3, 0.3)),
-        roll=float(clip(generator.normal(0, 0.06), -0.3, 0.3)),
+        roll=float(clip(generator.normal(0, 0.12), -0.4, 0.4)),
         x=float(generator.normal(0, 0.015)),
         y=float(generator.normal(0, 0.015)),
         scale=float(clip(generator.normal(1.0, 0.06), 0.8, 1.25)),
