@@ -1,9 +1,10 @@
-"""Prepared clips on disk, read through memory maps and drawn with the same weight per speaker set, not per minute."""
+"""Prepared clips on disk, read in place through memory maps and drawn with the same weight per speaker set, not per minute."""
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +15,72 @@ SET_WEIGHT = {"grid_s1": 0.42, "grid_multi": 0.36, "crema_d": 0.1, "synthetic": 
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One prepared video: crops uint8 [T, S, S, 3], pts_ns int64 [T], audio float32 [N] at 16 kHz."""
+class Member:
+    """A .npy array that starts at byte ``offset`` of ``path``: a member of a shard, or a file of its own at 0."""
 
-    folder: Path
+    path: Path
+    offset: int = 0
+
+    def read(self) -> np.ndarray:
+        """The array, read-only, mapped and not copied."""
+        data = _mapped(self.path)
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            return np.ndarray(shape, dtype, data, file.tell())
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One prepared clip of one face, ``name`` = ``<set>.<clip>``; its arrays are read when they are asked for."""
+
+    name: str
+    members: dict[str, Member]
 
     @property
     def set_name(self) -> str:
-        return self.folder.name.split(".")[0]
+        """The folder that the video lay in."""
+        return self.name.split(".")[0]
 
     @cached_property
     def crops(self) -> np.ndarray:
-        return np.load(self.folder / "crops.npy", mmap_mode="r", allow_pickle=False)
+        """uint8 RGB [T, S, S, 3]."""
+        return self.members["crops"].read()
 
     @cached_property
     def pts_ns(self) -> np.ndarray:
-        return np.load(self.folder / "pts_ns.npy", allow_pickle=False)
+        """int64 [T], from the clip's start; sample 0 of the sound belongs to 0."""
+        return self.members["pts_ns"].read()
 
     @cached_property
-    def audio(self) -> np.ndarray:
-        return np.load(self.folder / "audio.npy", allow_pickle=False)
+    def audio(self) -> np.ndarray | None:
+        """float32 [N] at 16 kHz; None where nobody speaks."""
+        return self.members["audio"].read() if "audio" in self.members else None
+
+    @cached_property
+    def params(self) -> np.ndarray | None:
+        """The synthetic head's true lips float32 [T, 6]; None for a real person."""
+        return self.members["params"].read() if "params" in self.members else None
 
     @property
     def held_out(self) -> bool:
         """One clip in ten, by name, watches the training; the test folder is never touched."""
-        return sum(self.folder.name.encode()) % 10 == 0
+        return sum(self.name.encode()) % 10 == 0
 
 
 def load_clips(folder: Path) -> list[Clip]:
-    """Every prepared clip of ``folder``, sorted by name. Raises UserError when there is none."""
-    clips = [Clip(p.parent) for p in sorted(folder.glob("*/crops.npy"))]
+    """Every prepared clip of ``folder``, sorted by name: those in its shards, and those that are a folder of arrays each.
+
+    Raises UserError when there is none, or a shard is damaged.
+    """
+    members: dict[str, dict[str, Member]] = {}
+    for path in sorted(folder.glob("*.tar")):
+        for name, array, offset in _members(path):
+            members.setdefault(name, {})[array] = Member(path, offset)
+    for path in sorted(folder.glob("*/*.npy")):
+        members.setdefault(path.parent.name, {})[path.stem] = Member(path)
+    clips = [Clip(name, arrays) for name, arrays in sorted(members.items()) if "crops" in arrays]
     if not clips:
         raise UserError(f"--clips {folder}: no prepared clips; run python -m flashlips_edge.training.prepare first")
     return clips
@@ -54,3 +91,19 @@ def set_weights(clips: list[Clip]) -> np.ndarray:
     counts = {name: sum(c.set_name == name for c in clips) for name in {c.set_name for c in clips}}
     weights = np.array([SET_WEIGHT.get(c.set_name, 0.2) / counts[c.set_name] for c in clips])
     return weights / weights.sum()
+
+
+def _members(path: Path) -> list[tuple[str, str, int]]:
+    """Clip name, array name and offset of every array in a shard, whose members are ``<set>/<clip>.<array>.npy``."""
+    try:
+        with tarfile.open(path, "r:") as shard:
+            found = [(m.name.removesuffix(".npy"), m.offset_data) for m in shard if m.name.endswith(".npy")]
+    except tarfile.TarError:
+        raise UserError(f"--clips {path.parent}: {path.name} is damaged; delete it and run prepare again") from None
+    return [(name.rsplit(".", 1)[0].replace("/", "."), name.rsplit(".", 1)[1], offset) for name, offset in found]
+
+
+@cache
+def _mapped(path: Path) -> np.memmap:
+    """The bytes of a file; one map for all clips of a shard, so that a thousand clips do not hold a thousand files open."""
+    return np.memmap(path, np.uint8, "r")
