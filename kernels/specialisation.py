@@ -12,6 +12,7 @@ for gives an empty list.
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class Specialisation:
     cooperative: bool = False
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w+", self.name, re.ASCII):
+            raise ValueError(f"the name {self.name!r} has other characters than letters, digits and underscores")
         named = [*self.types, *self.constants]
         wanted = list(self.function.arg_names)
         if sorted(named) != sorted(wanted):

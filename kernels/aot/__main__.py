@@ -1,0 +1,45 @@
+"""python -m kernels.aot --target orin --out FOLDER: compile what a preset needs, and say how each kernel fits the chip."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from flashlips_edge.errors import UserError
+from flashlips_edge.models.presets import load_preset
+from kernels.aot.compile import Compiled, compile_kernel
+from kernels.aot.folder import check, write
+from kernels.chips import CHIPS, find_chip
+from kernels.command import command
+from kernels.specialisation import collect
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m kernels.aot", description="Compile a preset's kernels to cubin and PTX, without a GPU.")
+    parser.add_argument("--target", required=True, help=f"the chip: {', '.join(CHIPS)}")
+    parser.add_argument("--out", type=Path, required=True, help="the folder that receives cubins, PTX and manifest.json")
+    parser.add_argument("--preset", default="edge", help="the network sizes, edge unless named")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="frames at once, 1 unless named")
+    arguments = parser.parse_args()
+    if min(arguments.batch) < 1:
+        raise UserError(f"--batch {min(arguments.batch)}: a batch is 1 frame or more")
+    chip = find_chip(arguments.target)
+    preset = load_preset(arguments.preset)
+    wanted = [each for batch in arguments.batch for each in collect(preset, batch, chip.capability)]
+    compiled: list[Compiled] = []
+    for each in wanted:
+        print(f"\r{len(compiled) + 1} of {len(wanted)}: {each.name:<60}", end="", flush=True)
+        compiled.append(compile_kernel(each, chip))
+    check(compiled, chip)
+    manifest = write(arguments.out, compiled, chip, arguments.preset, arguments.batch)
+    print(f"\r{'kernel':<52} {'registers':>9} {'shared':>8} {'blocks':>6} {'warps':>6}  limited by")
+    for entry in manifest["kernels"]:
+        fits = entry["occupancy"]
+        row = f"{entry['name']:<52} {entry['registers']:>9} {entry['shared']:>8} {fits['blocks']:>6} {fits['share']:>6.0%}"
+        print(f"{row}  {fits['limited_by']}")
+    size = sum((arguments.out / entry["cubin"]).stat().st_size for entry in manifest["kernels"])
+    print(f"{arguments.out}: {len(compiled)} kernels for {chip.device} (sm_{chip.capability}), {size >> 10} KiB, none spills")
+
+
+if __name__ == "__main__":
+    command("kernels.aot", main)
