@@ -17,7 +17,7 @@ from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.clips import Clip, load_clips, set_weights
 from flashlips_edge.training.command import command
-from flashlips_edge.training.loop import Losses, Schedule, train
+from flashlips_edge.training.loop import Losses, Schedule, on, train
 
 WINDOW = 96  # px; a convolutional network needs no more
 BATCH = 16
@@ -64,20 +64,15 @@ def main(
     held_out = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
     def check(module: nn.Module) -> dict[str, float]:
-        error = (module(held_out).float() - held_out)[:, :, MOUTH_ROWS, MOUTH_COLUMNS].square().mean((1, 2, 3))
+        watched = on(module, held_out)
+        error = (module(watched).float() - watched)[:, :, MOUTH_ROWS, MOUTH_COLUMNS].square().mean((1, 2, 3))
         return {"mouth_psnr_db": float((-10 * error.log10()).mean())}
 
-    sizes = load_preset(preset)["autoencoder"]
-    train(
-        "autoencoder",
-        Autoencoder(**sizes),
-        lambda module, generator: loss(
-            module, windows(train_clips, weights, generator, BATCH).contiguous(memory_format=torch.channels_last)
-        ),
-        Schedule(steps=steps, rate=8e-4),
-        out,
-        check=check,
-    )
+    def draw(generator: np.random.Generator) -> Tensor:
+        return windows(train_clips, weights, generator, BATCH).contiguous(memory_format=torch.channels_last)
+
+    model = Autoencoder(**load_preset(preset)["autoencoder"])
+    train("autoencoder", model, draw, loss, Schedule(steps=steps, rate=8e-4), out, check=check)
 
 
 if __name__ == "__main__":

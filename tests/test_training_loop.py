@@ -1,0 +1,151 @@
+"""Training goes on where it was killed, draws ahead without changing anything, in one process and in two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed: pip install '.[build]'")
+
+from safetensors.torch import load_file  # noqa: E402
+from torch import nn  # noqa: E402
+
+from flashlips_edge.errors import UserError  # noqa: E402
+from flashlips_edge.training import curves  # noqa: E402
+from flashlips_edge.training.loop import Schedule, follow, train  # noqa: E402
+
+Terms = dict[str, torch.Tensor]
+
+
+def draw(generator: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Noisy pictures of one grey each, and the grey."""
+    grey = generator.uniform(-1, 1, (8, 1, 1, 1)).astype(np.float32)
+    pictures = grey + 0.1 * generator.normal(size=(8, 3, 8, 8)).astype(np.float32)
+    return {"pictures": torch.from_numpy(pictures), "grey": torch.from_numpy(grey[:, :, 0, 0])}
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(8 * 36, 1))
+
+
+def loss(module: nn.Module, batch: dict[str, torch.Tensor]) -> Terms:
+    noisy = batch["pictures"] + 0.01 * torch.randn_like(batch["pictures"])
+    return {"fit": (module(noisy) - batch["grey"]).square().mean()}
+
+
+def fit(folder: Path, stop_after: int | None = None, steps: int = 40, workers: int = 0) -> Terms:
+    """Learn the grey; with ``stop_after`` the run is killed after that many steps."""
+    calls = 0
+
+    def counted(module: nn.Module, batch: dict[str, torch.Tensor]) -> Terms:
+        nonlocal calls
+        if calls == stop_after:
+            raise KeyboardInterrupt
+        calls += 1
+        return loss(module, batch)
+
+    save_every_s = 0.0 if stop_after else 1e9
+    schedule = Schedule(steps=steps, rate=1e-2, warm_up=5, save_every_s=save_every_s)
+    train("grey", network(), draw, counted, schedule, folder, workers=workers)
+    return load_file(folder / "grey.safetensors")
+
+
+def same(a: Terms, b: Terms) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "killed", stop_after=15)
+    assert not same(whole, load_file(tmp_path / "killed" / "grey.safetensors"))
+    assert same(whole, fit(tmp_path / "killed", workers=2)), "not even when other processes draw the batches"
+
+
+def test_the_loss_falls_and_its_curve_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, stop_after=102, steps=200)
+    fit(tmp_path, steps=200)
+    rows = curves.read(tmp_path / "grey.jsonl")
+    assert [row["step"] for row in rows] == [100, 200], "each step once, although the run was killed between"
+    assert rows[1]["fit"] < 0.2 * rows[0]["fit"]
+    assert (tmp_path / "grey.png").read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "tensorboard" / "grey").glob("events*"))
+
+
+def test_the_check_sees_the_running_average(tmp_path: Path) -> None:
+    seen = []
+
+    def check(average: nn.Module) -> dict[str, float]:
+        seen.append(not average.training)
+        return {"weight": float(average[0].weight.sum())}  # type: ignore[index]
+
+    schedule = Schedule(steps=5, rate=1e-2, save_every_s=0.0)
+    average = train("grey", network(), draw, loss, schedule, tmp_path, check=check, workers=0)
+    rows = curves.read(tmp_path / "grey.jsonl")
+    assert seen == [True] * 5
+    assert rows[-1]["weight"] == pytest.approx(float(average[0].weight.sum()), abs=1e-6)  # type: ignore[index]
+
+
+def test_the_average_by_hand() -> None:
+    slow, fast = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.constant_(slow.weight, 1.0)
+    nn.init.constant_(fast.weight, 3.0)
+    follow(slow, fast, 0.75)
+    assert slow.weight.item() == pytest.approx(1.5)
+
+
+def test_a_large_gradient_is_clipped(tmp_path: Path) -> None:
+    norms = []
+
+    class Watched(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.weight.grad is not None:
+                norms.append(float(torch.cat([p.grad.flatten() for p in self.parameters() if p.grad is not None]).norm()))
+            return super().forward(x)
+
+    def steep(module: nn.Module, batch: torch.Tensor) -> Terms:
+        return {"fit": 1e4 * module(batch).square().mean()}
+
+    schedule = Schedule(steps=4, rate=1e-3, clip=0.5)
+    train("steep", Watched(1, 1), lambda generator: torch.ones(4, 1), steep, schedule, tmp_path, workers=0)
+    assert norms == pytest.approx([0.5] * 3, rel=1e-3)
+
+
+def test_a_loss_that_is_no_number_is_one_sentence(tmp_path: Path) -> None:
+    def broken(module: nn.Module, batch: dict[str, torch.Tensor]) -> Terms:
+        return {"fit": loss(module, batch)["fit"] * float("nan")}
+
+    with pytest.raises(UserError, match=r"grey: the loss is not finite at step 3; .* smaller rate than 0\.01"):
+        train("grey", network(), draw, broken, Schedule(steps=3, rate=1e-2), tmp_path, workers=0)
+    assert not (tmp_path / "grey.safetensors").exists()
+
+
+TWO_PROCESSES = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_training_loop import draw, loss, network
+from flashlips_edge.training.checkpoint import save_weights
+from flashlips_edge.training.loop import Schedule, train
+average = train("grey", network(), draw, loss, Schedule(steps=20, rate=1e-2), Path(sys.argv[1]), workers=0)
+save_weights(Path(sys.argv[1]) / f"rank{torch.distributed.get_rank()}.safetensors", average)
+"""
+
+
+def test_two_processes_of_torchrun_learn_the_same_weights(tmp_path: Path, repo: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(repo), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two, written = (load_file(tmp_path / f"{name}.safetensors") for name in ("rank0", "rank1", "grey"))
+    assert same(one, two) and same(one, written)
