@@ -2,7 +2,7 @@
 
 Flow matching in lips space: z_t = (1 - t) eps + t z, u = z - eps, loss |v(z_t, t, c) - u|^2, t ~ U(0, 1). Not stated
 in the paper and taken from FLOAT, which it cites: windows of 50 steps, 10 preceding ones as context, frame-wise AdaLN, condition
-dropout 0.1, preceding dropout 0.5, Euler steps, guidance on the speech.
+dropout 0.1, preceding dropout 0.5, Euler steps, guidance on the speech. The midpoint rule is the other solver.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flashlips_edge.models.editor import LIPS
+from flashlips_edge.errors import UserError
+from flashlips_edge.models.layers import LIPS, AdaLN, Attention, FlowStep
+
+SOLVERS = ("euler", "midpoint")
 
 
 class AdaLayer(nn.Module):
@@ -21,11 +24,8 @@ class AdaLayer(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
-        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
+        self.before_attention, self.before_mlp = AdaLN(width), AdaLN(width)
+        self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
         self.modulation = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulation.weight)
@@ -33,13 +33,10 @@ class AdaLayer(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x, condition [B, L, width] -> [B, L, width]."""
-        b, length, width = x.shape
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(F.silu(condition)).chunk(6, -1)
-        hidden = self.norm_attention(x) * (1 + scale_a) + shift_a
-        q, k, v = self.qkv(hidden).reshape(b, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, length, width)
-        x = x + gate_a * self.project(mixed)
-        return x + gate_m * self.mlp(self.norm_mlp(x) * (1 + scale_m) + shift_m)
+        x, normed = self.before_attention(x, scale_a, shift_a)
+        x, normed = self.before_mlp(x, scale_m, shift_m, self.attention(normed), gate_a)
+        return x + gate_m * self.mlp(normed)
 
 
 class AudioToLips(nn.Module):
@@ -47,7 +44,8 @@ class AudioToLips(nn.Module):
 
     ``velocity``: z [B, T, 12], time [B], speech [B, T, D], emotion [B, E], reference_lips [B, K, 12], previous_lips [B, P, 12],
     keep [B] (0 drops the speech condition), keep_previous [B] -> [B, T, 12].
-    ``forward``: the whole Euler integration from noise [B, T, 12] to lips [B, T, 12], with guidance on the speech.
+    ``forward``: the whole integration from noise [B, T, 12] to lips [B, T, 12] in ``steps`` steps of ``solver``, euler or midpoint (two
+    evaluations a step), with guidance on the speech.
     """
 
     def __init__(
@@ -62,9 +60,13 @@ class AudioToLips(nn.Module):
         emotions: int,
         steps: int,
         guidance: float,
+        solver: str = "euler",
     ) -> None:
         super().__init__()
-        self.steps, self.guidance, self.width = steps, guidance, width
+        if solver not in SOLVERS:
+            raise UserError(f"audio_to_lips: solver {solver!r} is not one of {', '.join(SOLVERS)}")
+        self.steps, self.solver = steps, solver
+        self.step = FlowStep(guidance)
         self.register_buffer("mean", torch.zeros(LIPS))
         self.register_buffer("deviation", torch.ones(LIPS))
         self.enter = nn.Linear(LIPS, width)
@@ -117,7 +119,8 @@ class AudioToLips(nn.Module):
         return self.leave(self.norm(x[:, before.shape[1] :]))
 
     def forward(self, noise: Tensor, speech: Tensor, emotion: Tensor, reference_lips: Tensor, previous_lips: Tensor) -> Tensor:
-        """Euler: z <- z + v / steps, v = v_no + guidance (v_speech - v_no); both velocities in one batch of 2B."""
+        """Euler: z <- z + h v(z, t). Midpoint: z <- z + h v(z + h/2 v(z, t), t + h/2). h = 1 / steps, v = v_no + guidance
+        (v_speech - v_no); both velocities in one batch of 2B."""
         b = noise.shape[0]
 
         def twice(x: Tensor) -> Tensor:
@@ -127,9 +130,14 @@ class AudioToLips(nn.Module):
         before, condition = self.context(
             twice(speech), twice(emotion), twice(reference_lips), twice(previous_lips), keep, torch.ones_like(keep)
         )
-        z = noise
-        for step in range(self.steps):
-            time = torch.full_like(keep, step / self.steps)
-            heard, unheard = self.field(twice(z), time, before, condition).chunk(2, 0)
-            z = z + (unheard + self.guidance * (heard - unheard)) / self.steps
+
+        def velocities(z: Tensor, time: float) -> Tensor:
+            return self.field(twice(z), torch.full_like(keep, time), before, condition)
+
+        z, size = noise, 1 / self.steps
+        for index in range(self.steps):
+            here = velocities(z, index * size)
+            if self.solver == "midpoint":
+                here = velocities(self.step(z, here, size / 2), (index + 0.5) * size)
+            z = self.step(z, here, size)
         return self.absolute(z, reference_lips)

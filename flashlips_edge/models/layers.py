@@ -85,3 +85,17 @@ class AdaLN(nn.Module):
         if branch is not None and gate is not None:
             x = x + gate * branch
         return x, F.layer_norm(x, (self.width,)) * (1 + scale) + shift
+
+
+class FlowStep(nn.Module):
+    """One guided step of flow matching: z + size * (v_no + guidance * (v - v_no)). No parameters.
+
+    z [B, T, 12]; velocities [2B, T, 12], with the condition and then without it; ``size`` in flow time -> [B, T, 12]."""
+
+    def __init__(self, guidance: float) -> None:
+        super().__init__()
+        self.guidance = guidance
+
+    def forward(self, z: Tensor, velocities: Tensor, size: float) -> Tensor:
+        heard, unheard = velocities.chunk(2, 0)
+        return z + size * (unheard + self.guidance * (heard - unheard))
