@@ -5,18 +5,25 @@ Two towers map five frames of a mouth (0.2 s) and the same 0.2 s of log-mel to v
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from flashlips_edge.errors import UserError
+
+SHIPPED = Path(__file__).parents[2] / "weights" / "syncnet" / "syncnet.safetensors"
 
 HEIGHT, WIDTH = 48, 96  # px of the mouth picture
 BOX = (0.55, 0.95, 0.1, 0.9)  # top, bottom, left, right of it in crop units
 STEP_NS = 40_000_000  # 25 steps a second
 MELS, MELS_PER_STEP = 80, 4
 SPAN = 5  # steps that one vector sees
+AT_ONCE = 512  # pictures, so that a long clip does not fill the memory
 REACH = 10  # offsets that are tried, in frames to either side
 
 
@@ -30,7 +37,8 @@ class Sync(NamedTuple):
 
 
 class Tower(nn.Module):
-    """Features of each step, then two convolutions over time: [B, C, T] -> unit vectors [B, T - 4, D]."""
+    """Features of each step, less what stays the same all clip long (who it is), then two convolutions over time:
+    [B, C, T] -> unit vectors [B, T - 4, D]."""
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
@@ -39,7 +47,7 @@ class Tower(nn.Module):
         self.out = nn.Conv1d(width, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.silu(self.second(F.silu(self.first(F.silu(x)))))
+        x = F.silu(self.second(F.silu(self.first(F.instance_norm(x)))))
         return F.normalize(self.out(x).transpose(1, 2), dim=-1)
 
 
@@ -76,7 +84,8 @@ class SyncNet(nn.Module):
     def watch(self, mouths: Tensor) -> Tensor:
         """Video vectors [B, T - 4, D]; vector i sees the mouths i to i + 4."""
         batch, steps = mouths.shape[:2]
-        features = self.picture(mouths.reshape(batch * steps, 1, HEIGHT, WIDTH) * 2 - 1)
+        pictures = mouths.reshape(batch * steps, 1, HEIGHT, WIDTH) * 2 - 1
+        features = torch.cat([self.picture(part) for part in pictures.split(AT_ONCE)])
         return self.video(features.view(batch, steps, -1).transpose(1, 2))
 
     def hear(self, mel: Tensor) -> Tensor:
@@ -87,12 +96,21 @@ class SyncNet(nn.Module):
         return self.watch(mouths), self.hear(mel)
 
 
+def load_syncnet(path: Path = SHIPPED) -> SyncNet:
+    """The network with weights that ``training.syncnet`` wrote. Raises UserError when there are none."""
+    if not path.is_file():
+        raise UserError(f"--syncnet {path}: there is no such file; give the weights that python -m flashlips_edge.training.syncnet wrote")
+    network = SyncNet()
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
 def mouths_of(crops: np.ndarray) -> np.ndarray:
     """Grey mouth pictures uint8 [T, 48, 96] of face crops uint8 RGB [T, S, S, 3]."""
     size = crops.shape[1]
     top, bottom, left, right = (round(edge * size) for edge in BOX)
     part = torch.from_numpy(np.ascontiguousarray(crops[:, top:bottom, left:right])).float()
-    grey = (part @ torch.tensor([0.299, 0.587, 0.114]))[:, None]
+    grey = (part * torch.tensor([0.299, 0.587, 0.114])).sum(-1)[:, None]  # [T, 1, h, w]
     return F.interpolate(grey, (HEIGHT, WIDTH), mode="bilinear", antialias=True)[:, 0].round().byte().numpy()
 
 
@@ -115,14 +133,9 @@ def sync_score(network: SyncNet, crops: np.ndarray, mel: np.ndarray, reach: int 
     if steps < reach + SPAN:
         raise ValueError(f"picture and sound share {steps} steps of 40 ms; {reach + SPAN} are the least that can be compared")
     mouths = torch.from_numpy(mouths_of(crops)).float() / 255
-    video = torch.cat([network.watch(part[None])[0] for part in _overlapping(mouths)])
+    video = network.watch(mouths[None])[0]
     sound = network.hear(torch.from_numpy(mel[: len(mel) // MELS_PER_STEP * MELS_PER_STEP])[None])[0]
-    alike = (video @ sound.T).numpy()  # [T - 4, T' - 4]
+    alike = (video.float() @ sound.float().T).float().numpy()  # [T - 4, T' - 4]
     curve = np.array([np.diagonal(alike, offset).mean() for offset in range(-reach, reach + 1)], np.float32)
     best = int(curve.argmax())
     return Sync(best - reach, float(curve[best] - np.median(curve)), curve)
-
-
-def _overlapping(mouths: Tensor, length: int = 256) -> list[Tensor]:
-    """Parts whose vectors, one after another, are those of the whole; a long clip must not fill the memory."""
-    return [mouths[i : i + length + SPAN - 1] for i in range(0, max(1, len(mouths) - SPAN + 1), length)]

@@ -75,10 +75,10 @@ def load_clips(folder: Path) -> list[Clip]:
     Raises UserError when there is none, or a shard is damaged.
     """
     members: dict[str, dict[str, Member]] = {}
-    for path in sorted(folder.glob("*.tar")):
+    for path in sorted(folder.glob("[!.]*.tar")):  # a dot: prepare is still writing it
         for name, array, offset in _members(path):
             members.setdefault(name, {})[array] = Member(path, offset)
-    for path in sorted(folder.glob("*/*.npy")):
+    for path in sorted(folder.glob("[!.]*/*.npy")):
         members.setdefault(path.parent.name, {})[path.stem] = Member(path)
     clips = [Clip(name, arrays) for name, arrays in sorted(members.items()) if "crops" in arrays]
     if not clips:

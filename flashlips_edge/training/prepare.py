@@ -1,15 +1,21 @@
-"""Videos to training clips: face crops and sound, one folder of plain arrays per video.
+"""Videos to training clips: face crops and the sound that belongs to them, in WebDataset shards with a manifest.
 
-python -m flashlips_edge.training.prepare FOLDER_OR_VIDEO... --out work/clips
+python -m flashlips_edge.training.prepare VIDEO_OR_FOLDER... --out work/clips
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from itertools import repeat
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import cv2
 import numpy as np
+import torch
 import typer
 from tqdm import tqdm
 
@@ -19,55 +25,189 @@ from flashlips_edge.face.detect import HaarDetector
 from flashlips_edge.face.track import FaceTracker
 from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.models.presets import load_preset
+from flashlips_edge.models.syncnet import REACH, SHIPPED, frames_at_25_hz, load_syncnet, sync_score
+from flashlips_edge.speech.features import SAMPLE_RATE_HZ, SAMPLES_PER_STEP, log_mel
+from flashlips_edge.speech.silence import silence_weight
 from flashlips_edge.training.command import command
+from flashlips_edge.training.shards import Members, Shards
 
 SUFFIXES = {".mpg", ".mp4", ".flv", ".mov", ".mkv", ".webm", ".avi"}
-CROP_SIZE = 160
 MIN_FRAMES = 25
+MIN_NS = 950_000_000
+MAX_NS = 10_000_000_000  # a longer video becomes several clips
+GAP_NS = 200_000_000  # longer without a face: the clip ends
+SCENE_CUT = 30.0  # grey levels, mean over the small picture, from one frame to the next
+MIN_SPEECH_STEPS = 12  # half a second
+MIN_CONFIDENCE = 0.1
 
 
-def prepare_clip(path: Path, out: Path) -> str:
-    """Write ``out/<parent>.<stem>/`` with crops.npy uint8 [T, S, S, 3], pts_ns.npy [T], audio.npy float32 [N] at 16 kHz.
+class Prepared(NamedTuple):
+    """What became of one video: an outcome in a sentence, and its clips, by name; their arrays lie in files until they are packed."""
 
-    Returns what became of it, in a few words.
-    """
-    folder = out / f"{path.parent.name}.{path.stem}"
-    if (folder / "audio.npy").exists():
-        return "there already"
+    outcome: str
+    clips: dict[str, Members]
+
+
+class Piece(NamedTuple):
+    """A stretch of a video with one face all through: crops uint8 [T, S, S, 3] and pts_ns int64 [T] in the video."""
+
+    crops: np.ndarray
+    pts_ns: np.ndarray
+
+
+def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared:
+    """Cut one video into clips of ``size`` px whose arrays lie in the folder ``parts``; what is wrong with it is the outcome."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    name, notes, clips = clip_name(path), list[str](), list[Members]()
     try:
         with VideoFile(path) as video:
-            tracker = FaceTracker(HaarDetector(), float(video.frame_rate))
-            crops, pts_ns = [], []
-            for frame in video:
-                box = tracker.update(frame.luma, frame.pts_ns)
-                if box is not None:
-                    crops.append(cut(frame.image, box, CROP_SIZE).image)
-                    pts_ns.append(frame.pts_ns)
-        audio = read_audio(path)
+            waveform, why = _sound(path)
+            for piece in pieces(video, size):
+                facts = {"source": str(path), "start_ns": int(piece.pts_ns[0]), "frame_rate_hz": float(video.frame_rate)}
+                try:
+                    audio, note, found = check_sound(piece, waveform, why, weights)
+                except UserError as error:
+                    notes.append(f"dropped: {error}")
+                    continue
+                notes.append(f"kept{note}")
+                arrays = {"crops": piece.crops, "pts_ns": piece.pts_ns - piece.pts_ns[0], "audio": audio}
+                members: Members = {"json": facts | found}
+                for array, values in arrays.items():
+                    if values is not None:
+                        members[f"{array}.npy"] = part = parts / f"{name}.{len(notes)}.{array}.npy"
+                        np.save(part, values)
+                clips.append(members)
     except UserError as error:
-        return f"dropped: {error}"
-    if len(crops) < MIN_FRAMES:
-        return f"dropped: a face in {len(crops)} frames only"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "crops.npy", np.stack(crops))
-    np.save(folder / "pts_ns.npy", np.array(pts_ns))
-    np.save(folder / "audio.npy", audio)
-    return "ok"
+        notes.append(f"dropped: {error}")
+    notes = notes or ["dropped: it shows no face for as long as a second"]
+    outcome = "; ".join(f"{count} {note}" for note, count in Counter(notes).items())
+    names = [name] if len(notes) == 1 else [f"{name}_{i:03d}" for i in range(len(clips))]
+    return Prepared(outcome, dict(zip(names, clips)))
+
+
+def clip_name(path: Path) -> str:
+    """``<folder>.<file>``, without further dots: the folder is the clip's set."""
+    return f"{path.resolve().parent.name.replace('.', '_')}.{path.stem.replace('.', '_')}"
+
+
+def pieces(video: VideoFile, size: int) -> Iterator[Piece]:
+    """The stretches of one face without a scene cut, a second at least and ten at most; crops of ``size`` px."""
+    tracker = FaceTracker(HaarDetector(), float(video.frame_rate))
+    crops: list[np.ndarray] = []
+    pts_ns: list[int] = []
+    before = None
+
+    def taken() -> list[Piece]:
+        long_enough = len(crops) >= MIN_FRAMES and pts_ns[-1] - pts_ns[0] >= MIN_NS
+        result = [Piece(np.stack(crops), np.array(pts_ns))] if long_enough else []
+        crops.clear()
+        pts_ns.clear()
+        return result
+
+    for frame in video:
+        small = cv2.resize(frame.luma, (32, 18), interpolation=cv2.INTER_AREA).astype(np.float32)
+        cut_to = before is not None and np.abs(small - before).mean() > SCENE_CUT
+        before = small
+        if cut_to:
+            tracker.reset()
+        if crops and (cut_to or frame.pts_ns - pts_ns[-1] > GAP_NS or frame.pts_ns - pts_ns[0] >= MAX_NS):
+            yield from taken()
+        box = tracker.update(frame.luma, frame.pts_ns)
+        if box is not None:
+            crops.append(cut(frame.image, box, size).image)
+            pts_ns.append(frame.pts_ns)
+    if crops:
+        yield from taken()
+
+
+def check_sound(
+    piece: Piece, waveform: np.ndarray | None, why: str, weights: Path
+) -> tuple[np.ndarray | None, str, dict[str, float]]:
+    """The piece's own sound float32 [N] at 16 kHz, moved to where its lips are; what is to be said about it; and what SyncNet found.
+
+    None without a ``waveform`` of the video (``why`` says why) and where nobody speaks. UserError where sound and lips do not
+    belong together.
+    """
+    if waveform is None:
+        return None, f" without sound: {why}", {}
+    pts_ns = piece.pts_ns - piece.pts_ns[0]
+    length = int((pts_ns[-1] + np.median(np.diff(pts_ns))) * SAMPLE_RATE_HZ // 1_000_000_000)
+    start = int(piece.pts_ns[0] * SAMPLE_RATE_HZ // 1_000_000_000)
+
+    def late(frames: int) -> np.ndarray:
+        first = start + frames * SAMPLES_PER_STEP
+        part = np.pad(waveform[max(0, first) : max(0, first + length)], (max(0, -first), 0))[:length]
+        return np.pad(part, (0, length - len(part)))
+
+    if (silence_weight(late(0)) < 0.5).sum() < MIN_SPEECH_STEPS:
+        return None, " without sound: nobody speaks", {}
+    sync = sync_score(_network(weights), piece.crops[frames_at_25_hz(pts_ns)], log_mel(late(0)))
+    if sync.confidence < MIN_CONFIDENCE:
+        raise UserError(f"sound and lips do not belong together: SyncNet is sure by {sync.confidence:.2f}, {MIN_CONFIDENCE} is the least")
+    if abs(sync.offset) == REACH:
+        raise UserError(f"sound and lips are {REACH} frames of 40 ms or more apart")
+    found = {"sound_offset_frames": sync.offset, "sync_confidence": round(sync.confidence, 3)}
+    if abs(sync.offset) <= 1:  # as exact as SyncNet is
+        return late(0), "", found
+    return late(sync.offset), f", its sound moved by {-sync.offset} frames of 40 ms", found
 
 
 def main(
     videos: Annotated[list[Path], typer.Argument(help="video files, or folders of them")],
-    out: Annotated[Path, typer.Option(help="folder for the clips")] = Path("work/clips"),
+    out: Annotated[Path, typer.Option(help="folder for the shards")] = Path("work/clips"),
+    preset: Annotated[str, typer.Option(help="nano, edge or paper: the size of the crops")] = "nano",
+    syncnet: Annotated[Path, typer.Option(help="weights of the network that checks sound against lips")] = SHIPPED,
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:
-    """Cut face crops and sound out of videos; a broken or silent file is reported and left out."""
-    paths = [p for v in videos for p in (sorted(q for q in v.rglob("*") if q.suffix.lower() in SUFFIXES) if v.is_dir() else [v])]
-    with ProcessPoolExecutor(workers) as pool:
-        results = list(tqdm(pool.map(prepare_clip, paths, [out] * len(paths), chunksize=4), total=len(paths), unit="clip"))
-    for path, result in zip(paths, results):
-        if result.startswith("dropped"):
-            print(f"{path}: {result}")
-    print(f"{sum(not r.startswith('dropped') for r in results)} of {len(paths)} clips in {out}")
+    """Cut face crops and sound out of videos; a broken, silent or faceless file is reported and is no reason to stop."""
+    size = load_preset(preset)["crop_size"]
+    load_syncnet(syncnet)
+    paths = find_videos(videos)
+    with Shards(out, size) as shards:
+        new = [path for path in paths if not shards.done(str(path.resolve()), path.stat().st_size)]
+        shards.parts.mkdir()
+        pool = ProcessPoolExecutor(workers)
+        try:
+            prepared = pool.map(prepare_video, new, repeat(shards.parts), repeat(size), repeat(syncnet))
+            for path, (outcome, clips) in zip(tqdm(new, unit="video"), prepared):
+                shards.add(str(path.resolve()), path.stat().st_size, outcome, clips)
+                for part in (p for members in clips.values() for p in members.values() if isinstance(p, Path)):
+                    part.unlink()
+                if outcome != "1 kept":
+                    tqdm.write(f"{path}: {outcome}")
+        finally:
+            pool.shutdown(cancel_futures=True)
+    inputs = [shards.manifest["inputs"][str(path.resolve())] for path in paths]
+    print(f"{sum(len(i['clips']) for i in inputs)} clips of {sum(bool(i['clips']) for i in inputs)} of {len(paths)} videos in {out}")
+
+
+def find_videos(videos: list[Path]) -> list[Path]:
+    """The files named and the videos in the folders named. Raises UserError where there is none, or two would have the same name."""
+    paths: dict[str, Path] = {}
+    for given in videos:
+        found = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES) if given.is_dir() else [given]
+        if not found or not found[0].exists():
+            kinds = ", ".join(sorted(SUFFIXES))
+            raise UserError(f"{given}: there is no such video, or none in that folder; give videos ({kinds}) or folders of them")
+        for path in found:
+            other = paths.setdefault(clip_name(path), path)
+            if other.resolve() != path.resolve():
+                raise UserError(f"{path} and {other} would both be called {clip_name(path)}; rename one, or give it another folder")
+    return list(paths.values())
+
+
+@cache
+def _network(weights: Path) -> torch.nn.Module:
+    return load_syncnet(weights)
+
+
+def _sound(path: Path) -> tuple[np.ndarray | None, str]:
+    try:
+        return read_audio(path), ""
+    except UserError as error:
+        return None, str(error)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m flashlips_edge.training.synthetic_clips --people 160 --out work/clips
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,9 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
+from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.command import command
-from flashlips_edge.training.prepare import CROP_SIZE
+from flashlips_edge.training.shards import Members, Shards
 from flashlips_edge.training.synthetic_head import Identity, Lips, Pose, render
 from flashlips_edge.training.synthetic_head.demo import avatar_identity
 
@@ -56,12 +58,9 @@ def random_pose(generator: np.random.Generator) -> Pose:
     )
 
 
-def make(seed: int | None, out: Path) -> None:
-    """Write ``out/synthetic.<seed>/`` as ``prepare`` does, with the true lips params.npy float32 [T, 6] and no sound; without a
-    seed ``out/demo.avatar/``, the person of the demo, whom the editor is to know well."""
-    folder = out / ("demo.avatar" if seed is None else f"synthetic.{seed}")
-    if (folder / "crops.npy").exists():
-        return
+def make(seed: int | None, size: int) -> Members:
+    """The arrays that ``prepare`` writes, crops uint8 [T, size, size, 3], with the true lips params float32 [T, 6] and no sound;
+    without a seed the person of the demo, whom the editor is to know well."""
     generator = np.random.default_rng(0 if seed is None else seed)
     identity = avatar_identity() if seed is None else Identity.from_seed(seed)
     crops, params = [], []
@@ -69,24 +68,34 @@ def make(seed: int | None, out: Path) -> None:
         pose = random_pose(generator)
         for _ in range(LIPS_PER_POSE):
             lips = random_lips(generator)
-            crops.append(render(identity, pose, lips, (CROP_SIZE, CROP_SIZE)))
+            crops.append(render(identity, pose, lips, (size, size)))
             open_jaw = lips.jaw * (1 - lips.press) * (1 - lips.tuck)  # what is seen, not what the jaw does behind pressed lips
             params.append([open_jaw, *lips.vector()[1:]])
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "params.npy", np.float32(params))
-    np.save(folder / "pts_ns.npy", np.arange(len(crops)) * 40_000_000)
-    np.save(folder / "crops.npy", np.stack(crops))
+    return {
+        "json": {"source": "the synthetic head", "seed": seed},
+        "crops.npy": np.stack(crops),
+        "pts_ns.npy": np.arange(len(crops)) * 40_000_000,
+        "params.npy": np.float32(params),
+    }
 
 
 def main(
     people: Annotated[int, typer.Option(help="how many")] = 160,
-    out: Annotated[Path, typer.Option(help="folder for the clips")] = Path("work/clips"),
+    out: Annotated[Path, typer.Option(help="folder for the shards")] = Path("work/clips"),
+    preset: Annotated[str, typer.Option(help="nano, edge or paper: the size of the crops")] = "nano",
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:
     """Render training clips of the synthetic head."""
-    seeds = [None, *range(FIRST_SEED, FIRST_SEED + people)]
-    with ProcessPoolExecutor(workers) as pool:
-        list(tqdm(pool.map(make, seeds, [out] * len(seeds)), total=len(seeds), unit="person"))
+    size = load_preset(preset)["crop_size"]
+    seeds = {"demo.avatar": None, **{f"synthetic.{seed}": seed for seed in range(FIRST_SEED, FIRST_SEED + people)}}
+    with Shards(out, size) as shards:
+        new = {name: seed for name, seed in seeds.items() if not shards.done(f"the synthetic head: {name}", 0)}
+        pool = ProcessPoolExecutor(workers)
+        try:
+            for name, members in zip(tqdm(new, unit="person"), pool.map(make, new.values(), repeat(size))):
+                shards.add(f"the synthetic head: {name}", 0, "1 kept", {name: members})
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":
