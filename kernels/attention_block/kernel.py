@@ -34,8 +34,8 @@ def attention_block(
 
     qkv_weight [3 * C, C], qkv_bias [3 * C], project_weight [C, C], project_bias [C]; heads of C / heads, 16 to 128. With norm_weight
     and norm_bias [C] the result is x + attention(group_norm(x)), without them it is attention(x). Keys at and past ``lengths`` int32
-    [B], at least 1 each, are not seen. x may have any strides; the rest is contiguous. Gradients come by recomputation.
-    Raises ValueError naming what has another shape, type or stride.
+    [B], at least 1 each, are not seen. x is float32, float16 or bfloat16 with any strides; the weights are rounded to its type.
+    Gradients come by recomputation. Raises ValueError naming what does not fit.
     """
     check_float("attention_block", "x", x)
     if x.ndim not in (3, 4):
@@ -43,6 +43,8 @@ def attention_block(
     width = x.shape[2] if x.ndim == 3 else x.shape[1]
     if width % heads or not HEAD_SIZES[0] <= width // heads <= HEAD_SIZES[1]:
         raise ValueError(f"attention_block: heads is {heads} at width {width}, wanted heads of {HEAD_SIZES[0]} to {HEAD_SIZES[1]}")
+    if (norm_weight is None) != (norm_bias is None):
+        raise ValueError(f"attention_block: {'norm_weight' if norm_weight is None else 'norm_bias'} is None, wanted both of the norm or neither")
     shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {
         "qkv_weight": (qkv_weight, (3 * width, width)),
         "qkv_bias": (qkv_bias, (3 * width,)),
@@ -55,12 +57,12 @@ def attention_block(
         shapes |= {"norm_weight": (norm_weight, (width,)), "norm_bias": (norm_bias, (width,))}
     for name, (tensor, shape) in shapes.items():
         check_like("attention_block", name, tensor, shape, x)
-        if not tensor.is_contiguous() or (name.endswith("_weight") and name != "norm_weight" and tensor.dtype != x.dtype):
-            raise ValueError(f"attention_block: {name} is {tensor.dtype} with strides {tensor.stride()}, wanted contiguous {x.dtype}")
     if lengths is not None and (lengths.dtype != torch.int32 or lengths.shape != x.shape[:1] or lengths.device != x.device):
         found = f"{lengths.dtype} {tuple(lengths.shape)} on {lengths.device}"
         raise ValueError(f"attention_block: lengths is {found}, wanted torch.int32 ({x.shape[0]},) on {x.device}")
-    weights = (qkv_weight, qkv_bias, project_weight, project_bias, norm_weight, norm_bias)
+    weights: list[Tensor | None] = [tensor.to(x.dtype).contiguous() for tensor, _ in shapes.values()]
+    if norm_weight is None:
+        weights += [None, None]
     return _AttentionBlock.apply(x, *weights, heads, groups, eps, lengths)
 
 
