@@ -6,7 +6,7 @@ Every operation has `kernels/<operation>/specialisations.py` with one function:
 
 `preset` is what `flashlips_edge.models.presets.load_preset` gives, `capability` the chip's as a number (87 for sm_87): it chooses
 the block sizes where a table in configurations.py has more than one. Tensors are fp16. An operation that a preset has no use
-for gives an empty list.
+for gives an empty list. `kernels.launches.record` finds out what a host function launches, so that nothing is said twice.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from kernels.specialisation import collect
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kernels.aot", description="Compile a preset's kernels to cubin and PTX, without a GPU.")
+    parser = argparse.ArgumentParser(prog="python -m kernels.aot", description="A preset's kernels as cubin and PTX, without a GPU.")
     parser.add_argument("--target", required=True, help=f"the chip: {', '.join(CHIPS)}")
     parser.add_argument("--out", type=Path, required=True, help="the folder that receives cubins, PTX and manifest.json")
     parser.add_argument("--preset", default="edge", help="the network sizes, edge unless named")
