@@ -1,7 +1,8 @@
-"""What the kernels that read frames ask of them."""
+"""What the kernels that read frames share: what they ask of a frame, and a transform's inverse."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,3 +29,9 @@ def check_frame(operation: str, frame: Tensor, transform: Tensor, colour: Colour
         found = f"{transform.dtype} {tuple(transform.shape)} on {transform.device}"
         raise ValueError(f"{operation}: transform is {found}, wanted floating ({shape[0]}, 2, 3) on the CPU")
     return (shape[1] * 2 // 3, shape[2]) if nv12 else (shape[1], shape[2])
+
+
+def invert(transform: np.ndarray) -> np.ndarray:
+    """The inverse [2, 3] of a similarity [2, 3]."""
+    linear = np.linalg.inv(transform[:, :2])
+    return np.hstack([linear, -linear @ transform[:, 2:]])

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.frames import invert
+
 REDUCED = 0.6  # crop pixels to a frame pixel below which sampling between four pixels would alias: as in flashlips_edge.face.crop
 MARGIN_PX = 4
 WHOLE_PX = 1e-3  # a transform comes as float32: what was a whole pixel must not fall to the one before
@@ -29,12 +31,6 @@ class Grid(NamedTuple):
     def numbers(self) -> list[float]:
         """The kernel's 14 numbers."""
         return [*self.matrix.ravel().tolist(), *self[1:]]
-
-
-def invert(transform: np.ndarray) -> np.ndarray:
-    """The inverse [2, 3] of a similarity [2, 3]."""
-    linear = np.linalg.inv(transform[:, :2])
-    return np.hstack([linear, -linear @ transform[:, 2:]])
 
 
 def grid_of(transform: np.ndarray, width: int, height: int, size: int) -> Grid:
