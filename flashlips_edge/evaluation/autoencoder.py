@@ -20,6 +20,6 @@ def measure(networks: Networks, clips: list[Recording]) -> tuple[float, sheets.R
         truth = clip.crops[::EVERY]
         result = decode(networks, encode(networks, truth))
         values += [psnr(mouth_box(a), mouth_box(b)) for a, b in zip(result, truth)]
-        widest = int(np.argmax(clip.openings[::EVERY]))
-        rows.append((clip.path.stem, [truth[0], result[0], truth[widest], result[widest]]))
+        shown = clip.extremes(np.arange(0, len(clip.crops), EVERY)) // EVERY
+        rows.append((clip.path.stem, [pictures[i] for i in shown for pictures in (truth, result)]))
     return float(np.mean(values)), rows

@@ -18,6 +18,7 @@ CELLS = 28
 N_POINTS = 66  # the 68-point scheme without points 60 and 64
 UPPER_LIP, LOWER_LIP = 61, 64  # middle of the inner lips
 OUTER_EYES = (36, 45)
+LIPS = slice(48, N_POINTS)  # outer and inner contour
 MARGIN = 1.35  # network input's side in widths of the face box
 OFFSET_SHARPNESS = 16.0
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -37,6 +38,16 @@ def opening_of(points: np.ndarray) -> float:
     lips = np.linalg.norm(points[UPPER_LIP] - points[LOWER_LIP])
     eyes = np.linalg.norm(points[OUTER_EYES[0]] - points[OUTER_EYES[1]])
     return float(lips / max(float(eyes), 1e-6))
+
+
+def lips_of(points: np.ndarray) -> np.ndarray:
+    """Lip points [T, 18, 2] of points [T, 66, 2]: about their own middle, upright, in distances between the outer eye corners."""
+    eyes = points[:, OUTER_EYES[1]] - points[:, OUTER_EYES[0]]  # [T, 2]
+    distance = np.maximum(np.linalg.norm(eyes, axis=1), 1e-6)[:, None]
+    right = eyes / distance
+    down = np.stack([-right[:, 1], right[:, 0]], 1)
+    lips = points[:, LIPS] - points[:, LIPS].mean(1, keepdims=True)
+    return np.stack([(lips * axis[:, None]).sum(-1) / distance for axis in (right, down)], -1)
 
 
 def decode(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

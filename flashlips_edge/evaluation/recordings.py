@@ -1,36 +1,39 @@
-"""Test clips as the measures see them: crops, boxes and openings of every frame, and the sound."""
+"""Clips as the measures see them: crops, boxes and landmarks of every frame, and the sound."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.evaluation.landmarks import LipReader
+from flashlips_edge.evaluation.landmarks import LipReader, lips_of, opening_of
 from flashlips_edge.face.crop import cut
 from flashlips_edge.face.detect import Box, HaarDetector
 from flashlips_edge.face.track import FaceTracker
 from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 
-SETS = ("grid_s1", "grid_unseen", "video")
-SUFFIXES = {".mpg", ".mp4", ".mov", ".mkv", ".webm", ".avi"}
+LIMIT_NS = 10_000_000_000  # what is looked at of a clip
+LEAST_FRAMES = 25
+LEAST_LEVEL = 1e-3  # of full scale
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recording:
-    """Every frame of a video in which the run path's tracker has a face, T of them.
+    """Every frame of a video's first ten seconds in which the run path's tracker has a face, T of them.
 
     numbers   int [T]: which frame of the video
     pts_ns    int [T]
     boxes     list of T boxes
     crops     uint8 [T, S, S, 3]
-    openings  float64 [T]: inner-lip opening, as landmarks.py reads it
+    points    float32 [T, 66, 2]: landmarks in pixels of the frame; None without a landmark network
     """
 
     path: Path
@@ -38,25 +41,52 @@ class Recording:
     pts_ns: np.ndarray
     boxes: list[Box]
     crops: np.ndarray
-    openings: np.ndarray
+    points: np.ndarray | None
 
     @classmethod
-    def open(cls, path: Path, crop_size: int, reader: LipReader, limit: int | None = None) -> Recording:
-        """Reads the video, or its first `limit` frames. UserError where it shows no face."""
-        numbers, pts_ns, boxes, crops, openings = [], [], [], [], []
+    def open(cls, path: Path, crop_size: int, reader: LipReader | None, store: Path, limit_ns: int = LIMIT_NS) -> Recording:
+        """Reads the video up to `limit_ns`; the crops lie in the folder `store`, not in memory.
+
+        UserError where fewer than 25 frames show a face."""
+        numbers, pts_ns, boxes, crops, points = [], [], [], [], []
         with VideoFile(path) as video:
             tracker = FaceTracker(HaarDetector(), float(video.frame_rate))
-            for number, frame in enumerate(islice(video, limit)):
+            for number, frame in enumerate(takewhile(lambda frame: frame.pts_ns < limit_ns, video)):
                 box = tracker.update(frame.luma, frame.pts_ns)
                 if box is not None:
                     numbers.append(number)
                     pts_ns.append(frame.pts_ns)
                     boxes.append(box)
                     crops.append(cut(frame.image, box, crop_size).image)
-                    openings.append(reader(frame.image, box).opening)
-        if not boxes:
-            raise UserError(f"{path} shows no face; a test clip must show one.")
-        return cls(path, np.array(numbers), np.array(pts_ns), boxes, np.stack(crops), np.array(openings))
+                    if reader is not None:
+                        points.append(reader(frame.image, box).points)
+        if len(boxes) < LEAST_FRAMES:
+            raise UserError(f"{path} shows a face in {len(boxes)} of its frames; at least {LEAST_FRAMES} are needed.")
+        stored = store / f"{path.parent.name}.{path.name}.npy"
+        np.save(stored, np.stack(crops))
+        landmarks = np.stack(points) if points else None
+        return cls(path, np.array(numbers), np.array(pts_ns), boxes, np.load(stored, mmap_mode="r"), landmarks)
+
+    @cached_property
+    def openings(self) -> np.ndarray:
+        """Inner-lip opening of each frame, float64 [T]; only with landmarks."""
+        assert self.points is not None
+        return np.array([opening_of(points) for points in self.points])
+
+    @cached_property
+    def lips_mean(self) -> np.ndarray:
+        """The mean of the lip points [18, 2], as landmarks.lips_of gives them; only with landmarks."""
+        assert self.points is not None
+        return lips_of(self.points).mean(0)
+
+    def extremes(self, which: np.ndarray) -> np.ndarray:
+        """Of these positions the one with the mouth most closed and the one with it most open; any two without landmarks."""
+        return which[np.argsort(self.openings[which])[[0, -1]]] if self.points is not None else which[[0, len(which) // 2]]
+
+    @property
+    def name(self) -> str:
+        """The set and the clip."""
+        return f"{self.path.parent.name}.{self.path.stem}"
 
     @property
     def speaker(self) -> str:
@@ -70,8 +100,14 @@ class Recording:
         return int(self.pts_ns[-1] + np.median(np.diff(self.pts_ns)))
 
     def sound(self) -> np.ndarray:
-        """Its sound, float32 [N] at 16 kHz."""
-        return read_audio(self.path)
+        """Its sound, float32 [N] at 16 kHz, exactly as long as `duration_ns`: cut, or silent at the end.
+
+        UserError where the video has no sound, or nothing is to be heard."""
+        length = self.duration_ns * SAMPLE_RATE_HZ // 1_000_000_000
+        sound = read_audio(self.path)[:length]
+        if np.abs(sound).max(initial=0) < LEAST_LEVEL:
+            raise UserError(f"{self.path} is silent in its first {self.duration_ns * 1e-9:.0f} s.")
+        return np.pad(sound, (0, length - len(sound)))
 
     def pictures(self, which: np.ndarray) -> list[np.ndarray]:
         """The whole frames, uint8 RGB [H, W, 3], at these positions of the clip, in their order in the video."""
@@ -80,19 +116,11 @@ class Recording:
             return [frame.image for number, frame in enumerate(video) if number in wanted]
 
 
-def videos_of(data: Path, set_name: str, quick: bool) -> list[Path]:
-    """The set's videos by name; `quick` keeps the first and the last (grid_unseen: one of each speaker).
-
-    UserError where the folder is missing or empty."""
-    folder = data / "test" / set_name
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    if not paths:
-        raise UserError(f"--data {data} holds no videos in test/{set_name}; it must be the folder of the recorded data.")
-    return sorted({paths[0], paths[-1]}) if quick else paths
-
-
 def partners(clips: list[Recording]) -> Iterator[tuple[Recording, Recording]]:
-    """Each clip as an avatar with the next clip of the same speaker, the last with the first; alone: with itself."""
+    """Each clip as an avatar with the next clip of the same speaker, the last with the first.
+
+    A speaker's only clip goes with the set's next clip whoever speaks there, a set's only clip with itself."""
     for clip in clips:
         same = [other for other in clips if other.speaker == clip.speaker]
-        yield clip, same[(same.index(clip) + 1) % len(same)]
+        choice = same if len(same) > 1 else clips
+        yield clip, choice[(choice.index(clip) + 1) % len(choice)]

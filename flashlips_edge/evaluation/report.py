@@ -1,4 +1,4 @@
-"""The marks, the table and the files that hold an evaluation."""
+"""What an evaluation prints, and the files that hold its figures."""
 
 from __future__ import annotations
 
@@ -11,55 +11,69 @@ import subprocess
 from pathlib import Path
 
 from flashlips_edge.bundle import Bundle
+from flashlips_edge.evaluation.marks import MARKS, reached
+from flashlips_edge.evaluation.systems import SYSTEMS
 from flashlips_edge.files import atomic_path
 
-# What each metric must reach: at least (>=), at most (<=), or above another metric (>).
-MARKS: dict[str, tuple[str, float | str]] = {
-    "autoencoder.mouth_db.grid_unseen": (">=", 39.0),
-    "autoencoder.mouth_db.video": (">=", 37.0),
-    "cost.gflop.autoencoder": ("<=", 2.7),
-    "cost.gflop.frame": ("<=", 4.0),
-    "cost.gflop.speech": ("<=", 0.2),
-    "cost.bundle_mb": ("<=", 40.0),
-    "same_face.masked_db.grid_s1": (">=", 34.0),
-    "same_face.masked_db.grid_unseen": (">", "same_face.best_copy_db.grid_unseen"),
-    "same_face.masked_db.video": (">", "same_face.best_copy_db.video"),
-    "same_face.cross_db.grid_s1": (">", "same_face.copy_db.grid_s1"),
-    "same_face.cross_db.grid_unseen": (">", "same_face.copy_db.grid_unseen"),
-    "same_face.cross_db.video": (">", "same_face.copy_db.video"),
-    **{
-        f"speech.{kind}.correlation.{name}": (">=", mark)
-        for kind in ("own", "crossed")
-        for name, mark in (("grid_s1", 0.6), ("grid_unseen", 0.35), ("video", 0.35))
-    },
-    **{f"silence.{kind}.share.{name}": ("<=", 0.1) for kind in ("zeros", "noise") for name in ("grid_s1", "grid_unseen", "video")},
-    **{f"control.{way}.in_order.{name}": (">=", 1.0) for way in ("between", "along") for name in ("grid_s1", "grid_unseen", "video")},
-    "control.photos.in_order": (">=", 1.0),
-    "speed.frames_per_second": (">=", 25.0),
+# Column of the summary: figure, decimals, which way is better.
+COLUMNS: dict[str, tuple[str, int, str]] = {
+    "mouth dB": ("mouth_db", 1, "up"),
+    "SSIM": ("mouth_ssim", 3, "up"),
+    "LPIPS": ("lpips", 3, "down"),
+    "opening r": ("correlation", 2, "up"),
+    "range": ("range", 2, "to one"),
+    "landmarks": ("landmark_distance", 3, "down"),
+    "sync": ("sync_confidence", 2, "up"),
+    "offset": ("sync_offset", 1, "down"),
+    "identity": ("identity", 3, "up"),
+    "jitter": ("jitter", 2, "down"),
+    "lip jitter": ("lip_jitter", 2, "down"),
+    "leak": ("leak", 2, "down"),
 }
+PROTOCOLS = ("own", "crossed")
 
 
-def reached(name: str, metrics: dict[str, float]) -> bool | None:
-    """Whether a metric reaches its mark; None where it has none, or the metric it is held against was not measured."""
-    if name not in MARKS:
-        return None
-    sign, mark = MARKS[name]
-    if isinstance(mark, str):
-        return metrics[name] > metrics[mark] if mark in metrics else None
-    return metrics[name] >= mark if sign == ">=" else metrics[name] <= mark
+def figure(metrics: dict[str, float], system: str, protocol: str, metric: str, set_name: str) -> float | None:
+    """One figure of the two protocols; None where it was left out."""
+    return metrics.get(f"{system.replace('ours', 'speech')}.{protocol}.{metric}.{set_name}")
 
 
-def table(metrics: dict[str, float]) -> str:
-    """Metric, value, mark, and whether it is reached, a line each."""
-    width = max(map(len, metrics), default=6)
-    lines = [f"{'metric':<{width}}  {'value':>9}  {'mark':<34}"]
-    for name, value in metrics.items():
-        sign, mark = MARKS.get(name, ("", ""))
-        words = f"{sign} {mark}" + (f" = {metrics[mark]:.3f}" if isinstance(mark, str) and mark in metrics else "")
-        word = {True: "reached", False: "NOT REACHED", None: ""}[reached(name, metrics)]
-        lines.append(f"{name:<{width}}  {value:>9.3f}  {words:<50}  {word}".rstrip())
-    marked = [verdict for verdict in (reached(name, metrics) for name in metrics) if verdict is not None]
-    return "\n".join([*lines, f"{sum(marked)} of {len(marked)} marks reached"])
+def sets_in(metrics: dict[str, float]) -> list[str]:
+    """The sets of the two protocols."""
+    return list(dict.fromkeys(name.split(".", 3)[3] for name in metrics if name.startswith("speech.own.")))
+
+
+def columns_in(metrics: dict[str, float], protocol: str) -> list[str]:
+    """The summary's columns that hold anything."""
+    present = {name.split(".")[2] for name in metrics if name.split(".")[1] == protocol}
+    return [column for column, (metric, _, _) in COLUMNS.items() if metric in present]
+
+
+def summary(metrics: dict[str, float]) -> str:
+    """One line for each protocol, set and system, the bundle's among those that give the scale."""
+    lines = []
+    for protocol in PROTOCOLS:
+        columns = columns_in(metrics, protocol)
+        if columns:
+            lines.append(f"{protocol:<8} {'':<14} {'':<7}" + "".join(f"{column:>11}" for column in columns))
+        for set_name in sets_in(metrics):
+            for system in SYSTEMS:
+                values = [(figure(metrics, system, protocol, COLUMNS[c][0], set_name), COLUMNS[c][1]) for c in columns]
+                cells = "".join(f"{'-':>11}" if value is None else f"{value:>11.{decimals}f}" for value, decimals in values)
+                lines.append(f"{protocol:<8} {set_name:<14} {system:<7}{cells}")
+    return "\n".join(lines)
+
+
+def verdicts(metrics: dict[str, float]) -> str:
+    """Each figure that has a mark: value, mark, whether it is reached; and how many are."""
+    marked = {name: verdict for name in metrics if (verdict := reached(name, metrics)) is not None}
+    width = max(map(len, marked), default=6)
+    lines = []
+    for name, verdict in marked.items():
+        level = MARKS[name].level(metrics)
+        words = str(MARKS[name]) + (f" = {level:.3f}" if MARKS[name].of else "")
+        lines.append(f"{name:<{width}}  {metrics[name]:>9.3f}  {words:<50}  {'reached' if verdict else 'NOT REACHED'}")
+    return "\n".join([*lines, f"{sum(marked.values())} of {len(marked)} marks reached"])
 
 
 def write(out: Path, metrics: dict[str, float], circumstances: dict[str, object]) -> None:
@@ -70,8 +84,8 @@ def write(out: Path, metrics: dict[str, float], circumstances: dict[str, object]
             temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def circumstances(bundle: Bundle, seconds: float) -> dict[str, object]:
-    """When, with which commit and bundle, and on what it was measured."""
+def circumstances(bundle: Bundle, seconds: float, left_out: dict[str, str]) -> dict[str, object]:
+    """When, with which commit and bundle, and on what it was measured; and what was not."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -80,6 +94,7 @@ def circumstances(bundle: Bundle, seconds: float) -> dict[str, object]:
         "device": _processor(),
         "cores": os.cpu_count(),
         "seconds": round(seconds),
+        "left_out": left_out,
     }
 
 

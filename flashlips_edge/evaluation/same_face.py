@@ -38,8 +38,8 @@ def measure(networks: Networks, clips: list[Recording], seed: int = 0) -> tuple[
             dbs = [psnr(mouth_box(a), mouth_box(b)) for a, b in zip(pictures, clip.crops[truth])]
             values.setdefault(f"{name}_db", []).extend(dbs)
             values.setdefault(f"{name}_still_db", []).extend(db for db, keep in zip(dbs, still) if keep)
-        widest = np.argsort(clip.openings[truth])[[0, -1]]
-        columns = [p[i] for i in widest for p in (copies, clip.crops[truth], *results.values())]
+        shown = np.searchsorted(truth, clip.extremes(truth))
+        columns = [p[i] for i in shown for p in (copies, clip.crops[truth], *results.values())]
         rows.append((clip.path.stem, columns))
     captions = ["other", "true", *results] * 2
     pairs = {"pairs": float(len(values["copy_db"])), "still_pairs": float(len(values["copy_still_db"]))}

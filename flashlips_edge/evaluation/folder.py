@@ -1,0 +1,32 @@
+"""Which videos a folder holds, as sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flashlips_edge.clip import SUFFIXES
+from flashlips_edge.errors import UserError
+
+PICTURES = ("png", "jpg", "jpeg", "bmp", "webp")
+VIDEOS = [suffix for suffix in SUFFIXES if suffix not in PICTURES]
+
+
+def sets_of(folder: Path, quick: bool = False) -> dict[str, list[Path]]:
+    """Videos by set, both in order of their names: those of the folder itself and those of each folder in it, named after it.
+
+    `quick` keeps the first and the last of each set. UserError where there is no folder or no video."""
+    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
+    found = {place.resolve().name: _files(place, VIDEOS) for place in folders}
+    sets = {name: sorted({paths[0], paths[-1]}) if quick else paths for name, paths in found.items() if paths}
+    if not sets:
+        raise UserError(f"FOLDER {folder} holds no videos; it or the folders in it must hold {', '.join(VIDEOS)} files.")
+    return sets
+
+
+def photos_of(folder: Path) -> list[Path]:
+    """The pictures in its folder `photos`, if there is one."""
+    return _files(folder / "photos", PICTURES)
+
+
+def _files(folder: Path, suffixes: list[str] | tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix.lower()[1:] in suffixes and not path.name.startswith("."))
