@@ -1,4 +1,4 @@
-"""Training goes on where it was killed, its losses are what they say, its data is what it was cut from."""
+"""The training data is what it was cut from, and the stages follow one another on it."""
 
 from __future__ import annotations
 
@@ -9,74 +9,49 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
-pytest.importorskip("safetensors", reason="safetensors is not installed: pip install '.[build]'")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed: pip install '.[build]'")
 
 from safetensors.torch import load_file  # noqa: E402
-from torch import nn  # noqa: E402
 
 from flashlips_edge.errors import UserError  # noqa: E402
+from flashlips_edge.models.autoencoder import Autoencoder  # noqa: E402
+from flashlips_edge.models.editor import EditorUNet  # noqa: E402
+from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
+from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.training import editor, latents, lips_encoder, lips_teacher, refinement  # noqa: E402
 from flashlips_edge.training.augment import another_person  # noqa: E402
+from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
 from flashlips_edge.training.clips import load_clips  # noqa: E402
-from flashlips_edge.training.editor import EDGE_WEIGHT, LIPS_BOX, LIPS_WEIGHT, moving, pixel_losses  # noqa: E402
-from flashlips_edge.training.latents import LOWER  # noqa: E402
-from flashlips_edge.training.loop import Schedule, train  # noqa: E402
-from flashlips_edge.training.pairs import Person  # noqa: E402
+from flashlips_edge.training.pairs import Person, draw, load_people, person_weights  # noqa: E402
+from flashlips_edge.training.synthetic_clips import random_pose  # noqa: E402
+from flashlips_edge.training.synthetic_head import Identity, Lips, render  # noqa: E402
+from flashlips_edge.training.views import look  # noqa: E402
+
+SYNTHETIC = (3, 4)  # seeds; the sum of the bytes of "synthetic.3" is no multiple of ten: it is learned from
 
 
-def fit(folder: Path, stop_after: int | None = None) -> dict[str, torch.Tensor]:
-    """Train a line to a sine; with ``stop_after`` the run is killed after that many steps."""
+def write_person(seed: int, folder: Path) -> None:
+    """A clip of a synthetic person, two poses with six lips each, no two alike."""
+    generator, identity = np.random.default_rng(seed), Identity.from_seed(seed)
+    poses = np.repeat([random_pose(generator) for _ in range(2)], 6)
+    lips = [Lips(jaw=0.07 * i, width=generator.uniform(-0.6, 0.8)) for i in range(len(poses))]
+    folder.mkdir(parents=True)
+    np.save(folder / "crops.npy", np.stack([render(identity, pose, mouth, (160, 160)) for pose, mouth in zip(poses, lips)]))
+    np.save(folder / "params.npy", np.float32([mouth.vector() for mouth in lips]))
+    np.save(folder / "pts_ns.npy", np.arange(len(lips)) * 40_000_000)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``clips``, ``weights`` with an untrained autoencoder, and ``latents`` of two synthetic people."""
+    work = tmp_path_factory.mktemp("work")
+    for seed in SYNTHETIC:
+        write_person(seed, work / "clips" / f"synthetic.{seed}")
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(1, 16), nn.SiLU(), nn.Linear(16, 1))
-    done = 0
-
-    def loss(network: nn.Module, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        nonlocal done
-        if stop_after is not None and done == stop_after:
-            raise KeyboardInterrupt
-        done += 1
-        x = torch.from_numpy(generator.uniform(-3, 3, (32, 1)).astype(np.float32))
-        return {"fit": (network(x).float() - x.sin() + 0.01 * torch.randn_like(x)).square().mean()}
-
-    train("line", module, loss, Schedule(steps=60, rate=1e-2, warm_up=5, save_every_s=0.0), folder)
-    return load_file(folder / "line.safetensors")
-
-
-def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = fit(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "killed", stop_after=25)
-    resumed = fit(tmp_path / "killed")
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_the_loss_falls_and_its_curve_is_kept(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-
-    def loss(network: nn.Module, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        x = torch.from_numpy(generator.uniform(-1, 1, (64, 1)).astype(np.float32))
-        return {"fit": (network(x).float() - 2 * x).square().mean()}
-
-    train("line", nn.Linear(1, 1), loss, Schedule(steps=300, rate=3e-2, warm_up=5), tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "line.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "fit" in row] == [100, 200, 300]
-    assert rows[2]["fit"] < 0.1 * rows[0]["fit"]
-
-
-def test_pixel_losses_by_hand() -> None:
-    truth = torch.zeros(1, 3, 160 - LOWER, 160)
-    image, other = truth.clone(), truth.clone()
-    top, bottom, left, right = LIPS_BOX
-    row, column = top - LOWER + 20, left + 30
-    image[0, :, row, column] = 0.3  # one wrong pixel among the lips
-    losses = pixel_losses(image, truth, other)
-    pixels = (bottom - top) * (right - left)
-    assert float(losses["pixel"]) == pytest.approx(0.3 / (160 * (160 - LOWER)), rel=1e-5)
-    assert float(losses["lips"]) == pytest.approx(LIPS_WEIGHT * 0.4 * 0.3 / pixels, rel=1e-5)
-    steps = 2 * 0.3 / ((bottom - top - 1) * (right - left)) + 2 * 0.3 / ((bottom - top) * (right - left - 1))
-    assert float(losses["edge"]) == pytest.approx(EDGE_WEIGHT * steps, rel=1e-5)
-    other[0, :, row - 5 : row + 6, column - 5 : column + 6] = 0.5  # where the other mouth differs, errors cost more
-    assert float(moving(truth, other)[0, 0, row, column]) == pytest.approx(0.4 + 6 * 0.5)
+    path = work / "weights" / "autoencoder.safetensors"
+    save_weights(path, Autoencoder(**load_preset("nano")["autoencoder"]))
+    latents.main(work / "clips", path, work / "latents", "nano")
+    return work
 
 
 def test_another_person_is_another_picture_moved_alike_in_all_frames() -> None:
@@ -90,19 +65,120 @@ def test_another_person_is_another_picture_moved_alike_in_all_frames() -> None:
     assert np.array_equal(person, another_person(clip, np.random.default_rng(1)))
 
 
-def test_a_folder_without_clips_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no prepared clips"):
-        load_clips(tmp_path)
+def test_the_cached_pictures_are_the_clips(cache: Path) -> None:
+    (clip, *_), (person, *_) = load_clips(cache / "clips"), load_people(cache / "latents")[0]
+    assert person.folder.name == f"{clip.name}.0"
+    assert np.array_equal(person["lower"], clip.crops[:, 56:])
+    assert person["latents"].shape == (len(clip.crops), 16, 20, 20)
+    assert clip.params is not None and np.array_equal(person.parameters_of(5), clip.params[5])
+    model = Autoencoder(**load_preset("nano")["autoencoder"])
+    load_weights(cache / "weights" / "autoencoder.safetensors", model)
+    picture = torch.from_numpy(latents.masked(clip.crops[:1])).permute(0, 3, 1, 2).float() / 255
+    assert torch.allclose(model.encode(picture), torch.from_numpy(person["masked"][:1].astype(np.float32)), atol=0.02)
+    assert (picture[0, :, 84:, 30:130] * 255 == 128).all() and not (picture[0, :, :84] * 255 == 128).all()
+
+
+def test_a_batch_is_what_it_says(cache: Path) -> None:
+    people, _ = load_people(cache / "latents")
+    batch = draw(people, person_weights(people), np.random.default_rng(0), 24, 0.5, references=2)
+    stored = {p["latents"][t].tobytes(): (p, t) for p in people for t in range(len(p))}
+    for i in range(24):
+        person, t = stored[batch.target_latents[i].numpy().tobytes()]
+        assert np.array_equal(batch.lower_pictures[i], person["lower"][t]) and np.array_equal(batch.face_pictures[i], person["face"][t])
+        assert np.array_equal(batch.parameters[i], person.parameters_of(t))
+        for reference in batch.reference_latents[i].split(16):
+            owner, r = stored[reference.numpy().tobytes()]
+            assert owner is person and abs(r - t) >= 3, "another frame of the same person"
+        if batch.hidden[i]:
+            assert np.array_equal(batch.latents[i], person["masked"][t])
+        else:
+            owner, s = stored[batch.latents[i].numpy().tobytes()]
+            assert owner is person and np.array_equal(batch.other_pictures[i], person["lower"][s])
+    assert 4 < batch.hidden.sum() < 20
+    assert batch.lower.shape == (24, 3, 104, 160) and 0.2 < float(batch.lower.max()) <= 1
+    assert batch.lips[:, :, 92 - 56 : 152 - 56, 45:115].eq(1).all() and batch.lips.sum() == 24 * 60 * 70
+
+
+def test_lips_of_a_parsing_network_are_used_where_there_are_some(cache: Path, tmp_path: Path) -> None:
+    (clip, *_) = load_clips(cache / "clips")
+    parsed = np.zeros(clip.crops.shape[:3], np.uint8)
+    parsed[:, 100:110, 60:100] = 1
+    folder = tmp_path / "clips" / clip.name
+    folder.mkdir(parents=True)
+    for name, array in {"lips": parsed, "crops": clip.crops, "pts_ns": clip.pts_ns}.items():
+        np.save(folder / f"{name}.npy", array)
+    latents.main(tmp_path / "clips", cache / "weights" / "autoencoder.safetensors", tmp_path / "latents", "nano")
+    people, _ = load_people(tmp_path / "latents")
+    mask = draw(people, person_weights(people), np.random.default_rng(0), 1, 1.0).lips
+    assert mask.sum() == 400 and mask[0, 0, 100 - 56 : 110 - 56, 60:100].eq(1).all()
 
 
 def test_pairs_have_the_same_head_pose_and_another_mouth(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     poses = np.repeat(random.uniform(0, 255, (4, 200)), 5, axis=0).astype(np.float32)  # four poses, five mouths in each
-    lower = np.zeros((20, 160 - LOWER, 160, 3), np.uint8)
+    lower = np.zeros((20, 104, 160, 3), np.uint8)
     for i in range(20):
-        lower[i, 100 - LOWER : 148 - LOWER, 50:110] = 40 * (i % 5)
-    np.save(tmp_path / "pose.npy", poses)
-    np.save(tmp_path / "lower.npy", lower)
-    for i, others in enumerate(Person(tmp_path).same_pose):
+        lower[i, 100 - 56 : 148 - 56, 50:110] = 40 * (i % 5)
+    for name, array in {"pose": poses, "lower": lower, "latents": np.zeros((20, 16, 20, 20), np.float16)}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    person = Person(tmp_path)
+    for i in range(20):
+        others = person.same_pose(i)
         assert {int(j) // 5 for j in others} == {i // 5}
         assert all(abs(int(j) % 5 - i % 5) >= 2 for j in others), "the mouths that differ most"
+
+
+def test_what_the_teacher_sees_is_the_crop_and_its_mouth() -> None:
+    across = torch.linspace(0, 1, 160).expand(1, 3, 160, 160)
+    face = torch.nn.functional.interpolate(across, (96, 96), mode="area")
+    view, mouth = look(across[:, :, 56:], face, 0.0)
+    assert torch.allclose(view, face, atol=1e-5)
+    assert mouth[0, 0, 0, 0].item() == pytest.approx(0.25, abs=0.01) and mouth[0, 0, 0, -1].item() == pytest.approx(0.75, abs=0.01)
+    torch.manual_seed(0)
+    first, second = (look(across[:, :, 56:], face)[0] for _ in range(2))
+    assert (first - second).abs().mean() > 0.01
+
+
+def test_the_stages_follow_one_another(cache: Path) -> None:
+    folder, weights = cache / "latents", cache / "weights"
+    lips_teacher.main(folder, weights, "nano", steps=2)
+    editor.main(folder, weights, "nano", steps=2)
+    refinement.main(folder, weights, "nano", steps=2)
+    lips_encoder.main(folder, weights, "nano", steps=2)
+    preset = load_preset("nano")
+    for name, network in {"editor": EditorUNet(**preset["editor"]), "lips_encoder": LipsEncoder(**preset["lips"])}.items():
+        load_weights(weights / f"{name}.safetensors", network)
+    started, refined = (load_file(weights / f"{name}.safetensors") for name in ("editor_task", "editor_refinement"))
+    moved = {key for key in started if not torch.equal(started[key], refined[key])}
+    assert "editor.residual.weight" in moved and all(key.startswith("editor.") for key in moved), "the editor is refined and nothing else"
+    assert {len(v) for v in json.loads((weights / "lips.json").read_text()).values()} == {12}
+
+
+def test_both_directions_are_refined(cache: Path) -> None:
+    preset = load_preset("nano")
+    people, _ = load_people(cache / "latents")
+    plain = editor.editor_loss(preset, cache / "weights", None, None, None)
+    frozen, task = editor.EditorTask(preset), editor.EditorTask(preset)
+    loss = refinement.RefinementLoss(plain, frozen)
+    batch = draw(people, person_weights(people), np.random.default_rng(0), 4, 0.0)
+    lips, other, altered = loss.alter(batch)
+    assert (other - lips).abs().mean() > 0.01 and torch.equal(altered, batch.target), "a new editor changes nothing"
+    terms = loss.refine(task, batch)
+    assert {"latent", "lips", "symmetric", "obey"} <= terms.keys()
+    sum(terms.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is None for p in frozen.parameters())
+    assert task.editor.residual.weight.grad is not None
+
+
+def test_a_folder_without_clips_or_latents_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no prepared clips"):
+        load_clips(tmp_path)
+    with pytest.raises(UserError, match=r"no cached latents; run python -m flashlips_edge\.training\.latents"):
+        load_people(tmp_path)
+
+
+def test_clips_of_another_size_are_refused(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is 160 px, preset edge needs 256"):
+        weights = tmp_path / "autoencoder.safetensors"
+        save_weights(weights, Autoencoder(**load_preset("edge")["autoencoder"]))
+        latents.main(cache / "clips", weights, tmp_path / "latents", "edge")

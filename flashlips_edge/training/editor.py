@@ -9,6 +9,8 @@ grid-like footage and the synthetic head have in plenty.
 
 from __future__ import annotations
 
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,108 +19,133 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from flashlips_edge.models.autoencoder import Autoencoder
-from flashlips_edge.models.editor import LIPS, EditorUNet
+from flashlips_edge.models.editor import EditorUNet
+from flashlips_edge.models.editor_transformer import EditorTransformer
+from flashlips_edge.models.layers import LIPS
 from flashlips_edge.models.lips import LipsTeacher
 from flashlips_edge.models.presets import load_preset
+from flashlips_edge.models.sdxl import SDXLDecoder
+from flashlips_edge.training.boxes import LIPS as LIPS_BOX
+from flashlips_edge.training.boxes import MOUTH, lower_row
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
-from flashlips_edge.training.latents import LOWER
+from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, feature_networks
+from flashlips_edge.training.latents import SdxlFolder, load_autoencoder
 from flashlips_edge.training.lips_teacher import TeacherTask
-from flashlips_edge.training.loop import Losses, Schedule, train
-from flashlips_edge.training.pairs import PARAMETERS, Batch, Person, draw, load_people, look, person_weights
+from flashlips_edge.training.loop import Losses, Schedule, on, train
+from flashlips_edge.training.losses import LossWeights, ReconstructionLoss, edges, emphasis
+from flashlips_edge.training.pairs import PARAMETERS, Batch, Person, draw, load_people, person_weights
+from flashlips_edge.training.views import look
 
-BATCH = 16
 MASKED_SHARE = 0.5
 LIPS_NOISE = 0.1  # added to the lips vector in training, so that near vectors mean near lips
-LATENT_WEIGHT, PIXEL_WEIGHT, LIPS_WEIGHT, EDGE_WEIGHT, TRUE_WEIGHT = 0.3, 1.0, 4.0, 1.0, 0.5
-LIPS_BOX = (92, 152, 45, 115)  # top, bottom, left, right in a 160 px crop: lips and chin
+TRUE_WEIGHT = 0.5
+CHECKED = 24  # frames of each set
+
+
+class Backbone(str, Enum):
+    """Which editor: its key in the preset, and the name of its weights."""
+
+    UNET = "editor"
+    TRANSFORMER = "editor_transformer"
+
+
+BackboneOption = Annotated[Backbone, typer.Option("--backbone", help="the U-Net or the transformer")]
 
 
 class EditorTask(nn.Module):
     """What this stage trains: the editor, the lips teacher, and a linear probe for the synthetic head's true lips."""
 
-    def __init__(self, preset: dict[str, Any]) -> None:
+    def __init__(self, preset: dict[str, Any], backbone: Backbone = Backbone.UNET) -> None:
         super().__init__()
-        self.editor = EditorUNet(**preset["editor"])
-        self.teacher = LipsTeacher(**preset["lips"])
+        network = EditorUNet if backbone is Backbone.UNET else EditorTransformer
+        self.editor = network(**preset[backbone.value])
+        self.teacher = LipsTeacher(**preset["lips_teacher"])
         self.probe = nn.Linear(LIPS, PARAMETERS)
 
 
-def load_decoder(preset: dict[str, Any], weights: Path) -> nn.Module:
-    """The frozen latent decoder."""
-    model = Autoencoder(**preset["autoencoder"])
-    load_weights(weights / "autoencoder.safetensors", model)
-    return model.decoder.train().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+class LowerDecoder(nn.Module):
+    """The frozen latent decoder, of the rows that the editor's losses see: latent [B, C, S/8, S/8] -> picture [B, 3, H, S].
+
+    Our own decoder is spared the rows above; the SDXL VAE's norms and attention see the whole latent.
+    """
+
+    def __init__(self, decoder: nn.Module, row: int) -> None:
+        super().__init__()
+        self.decoder = decoder.train().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.row = row
+
+    def forward(self, latent: Tensor) -> Tensor:
+        if isinstance(self.decoder, SDXLDecoder):
+            return self.decoder(latent)[:, :, self.row :]
+        return self.decoder(latent[:, :, self.row // 8 :].contiguous(memory_format=torch.channels_last))
 
 
-def decode_lower(decoder: nn.Module, latent: Tensor) -> Tensor:
-    """Pixels [B, 3, S-56, S] of the latent rows that the editor's losses see."""
-    return decoder(latent[:, :, LOWER // 8 :].contiguous(memory_format=torch.channels_last))
+def load_decoder(preset: dict[str, Any], weights: Path, sdxl: Path | None = None) -> LowerDecoder:
+    """The decoder of the SDXL VAE, or of our own autoencoder in the folder ``weights``."""
+    model = load_autoencoder(preset, weights / "autoencoder.safetensors", sdxl)
+    return LowerDecoder(model.decoder, lower_row(preset))
 
 
-def moving(truth: Tensor, other: Tensor) -> Tensor:
-    """Weight [B, 1, h, w] of the pixels that differ between two mouths of one head pose: about 0.5 on skin, 2 between the lips."""
-    change = (truth - other).abs().mean(1, keepdim=True)
-    return 0.4 + 6 * nn.functional.avg_pool2d(change, 5, stride=1, padding=2)
+class EditorLoss(nn.Module):
+    """Eq. 9 of what the editor makes of a batch, and the lips vector's own term: the synthetic head's true lips must be readable.
+
+    ``dimensions`` of the lips vector are used, the others are nought (the paper's ablation has 8).
+    """
+
+    def __init__(self, reconstruction: ReconstructionLoss, dimensions: int = LIPS) -> None:
+        super().__init__()
+        self.reconstruction, self.dimensions = reconstruction, dimensions
+
+    def lips(self, teacher: nn.Module, batch: Batch, strength: float = 1.0) -> Tensor:
+        """Lips vectors [B, 12] of the target."""
+        lips = teacher(*look(batch.lower, batch.face, strength)).float()
+        return torch.cat([lips[:, : self.dimensions], torch.zeros_like(lips[:, self.dimensions :])], 1)
+
+    def forward(self, task: EditorTask, batch: Batch) -> Losses:
+        lips = self.lips(task.teacher, batch)
+        noisy = lips + LIPS_NOISE * torch.randn_like(lips)
+        edited = task.editor(batch.latent, batch.references, noisy)
+        known = ~batch.parameters[:, :1].isnan()
+        wrong = torch.where(known, task.probe(noisy) - batch.parameters.nan_to_num(), 0.0)
+        return {**self.reconstruction(edited, batch), "true": TRUE_WEIGHT * wrong.square().mean()}
 
 
-def pixel_losses(image: Tensor, truth: Tensor, other: Tensor) -> Losses:
-    """L1 over the lower face, L1 over the lips, most where they move, L1 of the lips' gradients: the terms of eq. 9 that need no
-    other network."""
-    top, bottom, left, right = LIPS_BOX
-    lips = (slice(None), slice(None), slice(top - LOWER, bottom - LOWER), slice(left, right))
-    difference = (image - truth)[lips]
-    edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
-    return {
-        "pixel": PIXEL_WEIGHT * (image - truth).abs().mean(),
-        "lips": LIPS_WEIGHT * (difference.abs() * moving(truth, other)[lips]).mean(),
-        "edge": EDGE_WEIGHT * edges,
-    }
-
-
-def loss(task: EditorTask, decoder: nn.Module, batch: Batch, generator: np.random.Generator) -> Losses:
-    """Latent L1 + pixel L1 through the frozen decoder, mouth weighted (eq. 9 without the VGG terms), and the lips vector's own."""
-    lips = task.teacher(*look(batch.lower, batch.face, generator)).float()
-    noisy = lips + LIPS_NOISE * torch.randn_like(lips)
-    edited = task.editor(batch.latent, batch.references, noisy)
-    known = ~batch.parameters[:, 0].isnan()
-    true = (task.probe(noisy) - batch.parameters.nan_to_num())[known].square().sum() / max(1, len(known) * PARAMETERS)
-    return {
-        "latent": LATENT_WEIGHT * (edited - batch.target).abs().mean(),
-        **pixel_losses(decode_lower(decoder, edited), batch.lower, batch.other),
-        "true": TRUE_WEIGHT * true,
-    }
+def editor_loss(preset: dict[str, Any], weights: Path, vgg19: Path | None, vggface2: Path | None, sdxl: Path | None) -> EditorLoss:
+    """The preset's loss, with the decoder and the feature networks that there are."""
+    decoder = load_decoder(preset, weights, sdxl)
+    return EditorLoss(ReconstructionLoss(LossWeights(**preset["loss"]), decoder, *feature_networks(vgg19, vggface2)))
 
 
 def psnr(image: Tensor, truth: Tensor) -> float:
-    """Mean PSNR in dB over the mouth box (rows 92-140, columns 45-115 of a 160 px crop), each picture alone."""
-    box = (slice(None), slice(None), slice(92 - LOWER, 140 - LOWER), slice(45, 115))
-    error = (image.float().clamp(0, 1) - truth)[box].square().mean((1, 2, 3))
+    """Mean PSNR in dB over the mouth box of lower pictures, each picture alone."""
+    error = MOUTH.cut(image.float().clamp(0, 1) - truth).square().mean((1, 2, 3))
     return float((-10 * error.clamp_min(1e-8).log10()).mean())
 
 
-def checker(people: list[Person], decoder: nn.Module) -> Any:
+class Checker:
     """PSNR on held-out clips of each set, masked and unmasked, beside the input decoded as it is."""
-    generator = np.random.default_rng(1)
-    batches = {}
-    for name in sorted({p.set_name for p in people}):
-        chosen = [p for p in people if p.set_name == name]
-        weights = np.full(len(chosen), 1 / len(chosen))
-        for kind, share in (("masked", 1.0), ("pair", 0.0)):
-            batches[f"{name}_{kind}"] = draw(chosen, weights, generator, 24, share)
 
-    def check(task: nn.Module) -> dict[str, float]:
+    def __init__(self, people: list[Person], loss: EditorLoss, references: int) -> None:
+        self.loss = loss
+        self.batches: dict[str, Batch] = {}
+        generator = np.random.default_rng(1)
+        for name in sorted({p.set_name for p in people}):
+            chosen = [p for p in people if p.set_name == name]
+            weights = np.full(len(chosen), 1 / len(chosen))
+            for kind, share in (("masked", 1.0), ("pair", 0.0)):
+                self.batches[f"{name}_{kind}"] = draw(chosen, weights, generator, CHECKED, share, references)
+
+    def __call__(self, task: nn.Module) -> dict[str, float]:
         assert isinstance(task, EditorTask)
-        result = {}
-        for name, batch in batches.items():
-            lips = task.teacher(*look(batch.lower, batch.face, np.random.default_rng(2), 0.0)).float()
-            result[name] = psnr(decode_lower(decoder, task.editor(batch.latent, batch.references, lips)), batch.lower)
+        decoder, result = self.loss.reconstruction.decoder, {}
+        for name, cpu in self.batches.items():
+            batch = on(task, cpu)
+            edited = task.editor(batch.latent, batch.references, self.loss.lips(task.teacher, batch, 0.0))
+            result[name] = psnr(decoder(edited), batch.lower)
             if name.endswith("pair"):
-                result[f"{name}_copy"] = psnr(decode_lower(decoder, batch.latent), batch.lower)
+                result[f"{name}_copy"] = psnr(decoder(batch.latent), batch.lower)
         return result
-
-    return check
 
 
 def main(
@@ -126,24 +153,38 @@ def main(
     weights: Annotated[Path, typer.Option(help="folder with the autoencoder; the editor is written there")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     steps: Annotated[int, typer.Option(help="optimiser steps")] = 8000,
+    vgg19: Vgg19File = None,
+    vggface2: VggFace2File = None,
+    sdxl: SdxlFolder = None,
+    backbone: BackboneOption = Backbone.UNET,
 ) -> None:
     """Train the editor and the lips teacher."""
     sizes = load_preset(preset)
-    decoder = load_decoder(sizes, weights)
+    loss = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
-    chances = person_weights(people)
-
-    def one(module: nn.Module, generator: np.random.Generator) -> Losses:
-        assert isinstance(module, EditorTask)
-        return loss(module, decoder, draw(people, chances, generator, BATCH, MASKED_SHARE), generator)
-
-    task = EditorTask(sizes)
-    start = TeacherTask(**sizes["lips"])
+    task = EditorTask(sizes, backbone)
+    start = TeacherTask(sizes)
     load_weights(weights / "teacher_task.safetensors", start)
     task.teacher.load_state_dict(start.teacher.state_dict())
     task.probe.load_state_dict(start.probe.state_dict())
-    check = checker(held_out, decoder)
-    train("editor_task", task, one, Schedule(steps=steps, rate=1e-3, warm_up=200), weights, check=check)
+    references, training = sizes[backbone.value]["references"], sizes["training"]
+    batch = partial(draw, people, person_weights(people), count=training["batch"], masked_share=MASKED_SHARE, references=references)
+    schedule = Schedule(steps=steps, rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200)
+    train(f"{backbone.value}_task", task, batch, loss, schedule, weights, check=Checker(held_out, loss, references))
+
+
+LATENT_WEIGHT = 0.3
+
+
+def decode_lower(decoder: nn.Module, latent: Tensor) -> Tensor:
+    """Pixels [B, 3, H, S] of the latent rows that the editor's losses see."""
+    return decoder(latent)
+
+
+def pixel_losses(image: Tensor, truth: Tensor, other: Tensor) -> Losses:
+    """L1 over the lower face, L1 over the lips, most where they move, L1 of the lips' gradients."""
+    error = LIPS_BOX.cut((image - truth).abs() * emphasis(truth, other, 6.0))
+    return {"pixel": (image - truth).abs().mean(), "lips": 4.0 * error.mean(), "edge": edges(image - truth)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Batches for the editor: a frame, four references of the same person, and an input that hides or contradicts its lips."""
+"""Batches for the editor: a frame, references of the same person, and an input that hides or contradicts its lips."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.models.lips import FACE_SIZE, MOUTH_BOX, MOUTH_SIZE
+from flashlips_edge.training.boxes import LIPS, Box
 from flashlips_edge.training.clips import SET_WEIGHT
-from flashlips_edge.training.latents import LOWER
 
 REFERENCES = 4
 STILL = 0.3  # share of a clip's frames that count as the same head pose
 EXACT = 0.3  # grey levels
 MOVED = 0.5  # share of those whose mouths differ most
 PARAMETERS = 6  # the synthetic head's true lips
+COMPARED = Box(100 / 160, 148 / 160, 50 / 160, 110 / 160)  # of two mouths
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,9 @@ class Person:
     def held_out(self) -> bool:
         return sum(self.folder.name.rsplit(".", 1)[0].encode()) % 10 == 0
 
+    def __len__(self) -> int:
+        return len(self["latents"])
+
     def __getitem__(self, name: str) -> np.ndarray:
         arrays: dict[str, np.ndarray] = self.__dict__.setdefault("arrays", {})
         if name not in arrays:
@@ -50,36 +52,100 @@ class Person:
         path = self.folder / "params.npy"
         return np.load(path, allow_pickle=False) if path.exists() else None
 
+    def parameters_of(self, t: int) -> np.ndarray:
+        """The true lips float32 [6] of frame ``t``; NaN where nobody knows."""
+        return self.parameters[t] if self.parameters is not None else np.full(PARAMETERS, np.nan, np.float32)
+
     @cached_property
-    def same_pose(self) -> list[np.ndarray]:
-        """For each frame the other frames whose head is nearly where it is and whose mouth is not."""
-        pose = np.asarray(self["pose"])
-        mouth = self["lower"][:, 100 - LOWER : 148 - LOWER : 4, 50:110:4, 1].reshape(len(pose), -1).astype(np.float32)
-        turned = np.abs(pose[:, None] - pose[None]).mean(2)  # [T, T]
-        moved = np.abs(mouth[:, None] - mouth[None]).mean(2)
-        count = max(4, int(STILL * len(pose)))
-        result = []
-        for i, order in enumerate(np.argsort(turned, 1, kind="stable")):
-            exact = order[(turned[i, order] < EXACT) & (order != i)]  # the synthetic head's other lips in the very same pose
-            still = exact if len(exact) >= 2 else order[order != i][:count]
-            result.append(still[np.argsort(-moved[i, still], kind="stable")[: max(2, int(MOVED * len(still)))]])
-        return result
+    def _lips(self) -> np.ndarray | None:
+        return self["lips"] if (self.folder / "lips.npy").exists() else None
+
+    def lips_of(self, t: int) -> np.ndarray:
+        """Lips of frame ``t``, bool [H, S]: what a face-parsing network said, or a box."""
+        if self._lips is not None:
+            return self._lips[t]
+        height, size = self["lower"].shape[1:3]
+        top, bottom, left, right = LIPS.pixels(size)
+        mask = np.zeros((size, size), bool)
+        mask[top:bottom, left:right] = True
+        return mask[size - height :]
+
+    @cached_property
+    def mouths(self) -> np.ndarray:
+        """Small green mouths float32 [T, n]."""
+        height, size = self["lower"].shape[1:3]
+        top, bottom, left, right = COMPARED.pixels(size)
+        step, above = size // 40, size - height
+        return self["lower"][:, top - above : bottom - above : step, left:right:step, 1].reshape(len(self), -1).astype(np.float32)
+
+    def same_pose(self, t: int) -> np.ndarray:
+        """The other frames whose head is nearly where it is in frame ``t`` and whose mouth is not."""
+        turned = np.abs(self["pose"] - self["pose"][t]).mean(1)  # [T]
+        moved = np.abs(self.mouths - self.mouths[t]).mean(1)
+        order = np.argsort(turned, kind="stable")
+        order = order[order != t]
+        exact = order[turned[order] < EXACT]  # the synthetic head's other lips in the very same pose
+        still = exact if len(exact) >= 2 else order[: max(4, int(STILL * len(turned)))]
+        return still[np.argsort(-moved[still], kind="stable")[: max(2, int(MOVED * len(still)))]]
 
 
 @dataclass
 class Batch:
-    """latent (input), target [B, C, h, w]; references [B, 4C, h, w]; lower [B, 3, S-56, S] and face [B, 3, 96, 96] of the target
-    in [0, 1]; other [B, 3, S-56, S]: the same head pose with another mouth; parameters [B, 6], NaN where unknown; hidden [B]:
-    whether the input was masked."""
+    """A batch as it is stored and moved: half-precision latents, pictures in bytes; its properties are what losses compute with."""
 
-    latent: Tensor
-    target: Tensor
-    references: Tensor
-    lower: Tensor
-    face: Tensor
-    other: Tensor
-    parameters: Tensor
-    hidden: Tensor
+    latents: Tensor  # float16 [B, C, h, w], the input
+    target_latents: Tensor  # float16 [B, C, h, w]
+    reference_latents: Tensor  # float16 [B, K*C, h, w]
+    lower_pictures: Tensor  # uint8 [B, H, S, 3], of the target
+    face_pictures: Tensor  # uint8 [B, 96, 96, 3], of the target
+    other_pictures: Tensor  # uint8 [B, H, S, 3]: the same head pose with another mouth
+    lips_masks: Tensor  # bool [B, H, S]: the target's lips
+    parameters: Tensor  # float32 [B, 6], NaN where unknown
+    hidden: Tensor  # float32 [B]: 1 where the input was masked
+
+    @property
+    def latent(self) -> Tensor:
+        """The input [B, C, h, w]."""
+        return _floating(self.latents)
+
+    @property
+    def target(self) -> Tensor:
+        """The frame's own latent [B, C, h, w]."""
+        return _floating(self.target_latents)
+
+    @property
+    def references(self) -> Tensor:
+        """Latents of other frames [B, K*C, h, w]."""
+        return _floating(self.reference_latents)
+
+    @property
+    def lower(self) -> Tensor:
+        """Lower part of the target [B, 3, H, S] in [0, 1]."""
+        return picture(self.lower_pictures)
+
+    @property
+    def face(self) -> Tensor:
+        """The target's whole crop [B, 3, 96, 96] in [0, 1]."""
+        return picture(self.face_pictures)
+
+    @property
+    def other(self) -> Tensor:
+        """The same head pose with another mouth [B, 3, H, S] in [0, 1]."""
+        return picture(self.other_pictures)
+
+    @property
+    def lips(self) -> Tensor:
+        """1 on the target's lips, else 0, [B, 1, H, S]."""
+        return self.lips_masks[:, None].float()
+
+
+def _floating(latent: Tensor) -> Tensor:
+    return latent.float().contiguous(memory_format=torch.channels_last)
+
+
+def picture(pictures: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in [0, 1], channels last in memory."""
+    return pictures.permute(0, 3, 1, 2).float() / 255
 
 
 def load_people(folder: Path) -> tuple[list[Person], list[Person]]:
@@ -97,75 +163,36 @@ def person_weights(people: list[Person], set_weight: Mapping[str, float] = SET_W
     return weights / weights.sum()
 
 
-def draw(people: list[Person], weights: np.ndarray, generator: np.random.Generator, count: int, masked_share: float) -> Batch:
+def draw(
+    people: list[Person],
+    weights: np.ndarray,
+    generator: np.random.Generator,
+    count: int,
+    masked_share: float,
+    references: int = REFERENCES,
+) -> Batch:
     """A batch: with probability ``masked_share`` the input is the frame itself with its lower face hidden, else another
     frame of the same head pose with its own lips (one time in ten the frame itself: nothing is to be changed)."""
     rows: list[tuple[np.ndarray, ...]] = []
     for index in generator.choice(len(people), count, p=weights):
         person = people[index]
-        length = len(person["latents"])
+        length = len(person)
         t = int(generator.integers(length))
         hidden = generator.random() < masked_share
-        s = t if generator.random() < 0.1 else int(generator.choice(person.same_pose[t]))
+        s = t if generator.random() < 0.1 else int(generator.choice(person.same_pose(t)))
         others = np.flatnonzero(np.abs(np.arange(length) - t) >= min(3, length // 4))
-        references = generator.choice(others, REFERENCES, replace=len(others) < REFERENCES)
-        parameters = person.parameters[t] if person.parameters is not None else np.full(PARAMETERS, np.nan, np.float32)
+        seen = generator.choice(others, references, replace=len(others) < references)
         rows.append(
             (
                 person["masked"][t] if hidden else person["latents"][s],
                 person["latents"][t],
-                np.concatenate([person["latents"][r] for r in references]),
+                np.concatenate([person["latents"][r] for r in seen]),
                 person["lower"][t],
                 person["face"][t],
                 person["lower"][s],
-                parameters,
+                person.lips_of(t),
+                person.parameters_of(t),
                 np.float32(hidden),
             )
         )
-    latent, target, references, lower, face, other, parameters, hidden = (np.stack(column) for column in zip(*rows))
-
-    def flat(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.astype(np.float32)).contiguous(memory_format=torch.channels_last)
-
-    def picture(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))).float() / 255
-
-    return Batch(
-        flat(latent),
-        flat(target),
-        flat(references),
-        picture(lower),
-        picture(face),
-        picture(other),
-        torch.from_numpy(parameters.astype(np.float32)),
-        torch.from_numpy(hidden),
-    )
-
-
-def look(lower: Tensor, face: Tensor, generator: np.random.Generator, strength: float = 1.0) -> tuple[Tensor, Tensor]:
-    """What the lips teacher sees: face [B, 3, 96, 96] and mouth [B, 3, 64, 64], shifted, scaled and coloured at random, so
-    that the lips vector can carry the lips' shape only. ``strength`` 0 gives the plain views."""
-    b, _, height, size = lower.shape
-    shift = torch.from_numpy(generator.normal(0, 0.02 * strength, (b, 2)).astype(np.float32))
-    zoom = torch.from_numpy(1 + generator.normal(0, 0.04 * strength, b).astype(np.float32))
-    face_view = _sample(face, shift, zoom, (0.0, 1.0, 0.0, 1.0), FACE_SIZE, 1.0, 0.0)
-    mouth_view = _sample(lower, shift, zoom, MOUTH_BOX, MOUTH_SIZE, size / height, LOWER / size)
-    if strength:
-        gain = torch.from_numpy(generator.normal(1, 0.12, (b, 3, 1, 1)).astype(np.float32))
-        bias = torch.from_numpy(generator.normal(0, 0.05, (b, 3, 1, 1)).astype(np.float32))
-        face_view, mouth_view = face_view * gain + bias, mouth_view * gain + bias
-    return face_view, mouth_view
-
-
-def _sample(
-    image: Tensor, shift: Tensor, zoom: Tensor, box: tuple[float, float, float, float], size: int, stretch: float, start: float
-) -> Tensor:
-    """Sample a box (crop units) out of ``image``, whose rows cover the crop from ``start`` on, 1/stretch of its height."""
-    top, bottom, left, right = box
-    line = (torch.arange(size) + 0.5) / size
-    y = top + (bottom - top) * line
-    x = left + (right - left) * line
-    y = (y[None] - 0.5) * zoom[:, None] + 0.5 + shift[:, :1]  # [B, size] in crop units
-    x = (x[None] - 0.5) * zoom[:, None] + 0.5 + shift[:, 1:]
-    grid = torch.stack([(2 * x - 1)[:, None, :].expand(-1, size, -1), (2 * (y - start) * stretch - 1)[:, :, None].expand(-1, -1, size)], -1)
-    return F.grid_sample(image, grid.to(image), align_corners=False, padding_mode="border")
+    return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*rows)))

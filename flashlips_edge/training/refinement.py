@@ -9,10 +9,10 @@ that were asked for, also lips of other people (the latter beyond the paper). Th
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
@@ -20,19 +20,12 @@ from torch import Tensor, nn
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.command import command
-from flashlips_edge.training.editor import (
-    BATCH,
-    LATENT_WEIGHT,
-    LIPS_NOISE,
-    EditorTask,
-    checker,
-    decode_lower,
-    load_decoder,
-    loss,
-    pixel_losses,
-)
+from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption, Checker, EditorLoss, EditorTask, editor_loss
+from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
+from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.loop import Losses, Schedule, train
-from flashlips_edge.training.pairs import Person, draw, load_people, look, person_weights
+from flashlips_edge.training.pairs import Batch, draw, load_people, person_weights
+from flashlips_edge.training.views import look
 
 SET_WEIGHT = {"grid_s1": 0.2, "grid_multi": 0.34, "crema_d": 0.14, "synthetic": 0.22, "demo": 0.1}  # now the others, more
 REFINE_SHARE = 0.25  # of the steps go there and back; the others take real and synthetic pairs, which teach more a second
@@ -42,43 +35,49 @@ OBEY_WEIGHT = 0.15  # lips read from the result against lips asked for
 SYMMETRIC_WEIGHT = 0.3  # true -> altered
 
 
-def refine(
-    task: EditorTask,
-    frozen: EditorTask,
-    decoder: nn.Module,
-    people: list[Person],
-    chances: np.ndarray,
-    generator: np.random.Generator,
-) -> Losses:
-    """One batch: altered -> true, true -> altered, and obedience to lips from anybody."""
-    batch = draw(people, chances, generator, BATCH, MASKED_SHARE)
-    with torch.no_grad():
-        lips = frozen.teacher(*look(batch.lower, batch.face, generator)).float()
-        others = lips[torch.from_numpy(generator.permutation(len(lips)))]
-        mix = torch.from_numpy(generator.uniform(0.3, 1.0, (len(lips), 1)).astype(np.float32))
+class RefinementLoss(nn.Module):
+    """In one step of four both directions between true and altered pictures, else the editor's own loss."""
+
+    def __init__(self, plain: EditorLoss, frozen: EditorTask) -> None:
+        super().__init__()
+        self.plain, self.frozen = plain, frozen.eval().requires_grad_(False)
+
+    def forward(self, task: EditorTask, batch: Batch) -> Losses:
+        if torch.rand(()) < REFINE_SHARE:
+            return self.refine(task, batch)
+        return self.plain(task, batch)
+
+    def refine(self, task: EditorTask, batch: Batch) -> Losses:
+        """altered -> true, true -> altered, and obedience to lips from anybody."""
+        half = slice(0, (len(batch.hidden) + 1) // 2)  # the way there costs as much as the way back and teaches less
+        lips, other, altered = self.alter(batch)
+        use = (1 - batch.hidden) * (torch.rand_like(batch.hidden) < ALTERED_SHARE).float()
+        start = torch.where(use[:, None, None, None] > 0, altered, batch.latent)
+        edited = task.editor(start, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
+        back = task.editor(batch.target[half], batch.references[half], other[half])
+        there = self.plain.reconstruction.decoder(back).float()
+        read = self.frozen.teacher(*look(there, face_of(there, batch.face[half]), 0.5)).float()
+        used = self.plain.dimensions
+        return {
+            **self.plain.reconstruction(edited, batch),
+            "symmetric": SYMMETRIC_WEIGHT * (back - altered[half]).abs().mean(),
+            "obey": OBEY_WEIGHT * (read - other[half])[:, :used].abs().mean(),
+        }
+
+    @torch.no_grad()
+    def alter(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The target's lips [B, 12], other lips, on the way to somebody else's in the batch, and the latents that show them."""
+        lips = self.plain.lips(self.frozen.teacher, batch)
+        others = lips[torch.randperm(len(lips), device=lips.device)]
+        mix = 0.3 + 0.7 * torch.rand(len(lips), 1, device=lips.device)
         other = lips + mix * (others - lips) + LIPS_NOISE * torch.randn_like(lips)
-        altered = frozen.editor(batch.target, batch.references, other).float()
-        use = (1 - batch.hidden) * torch.from_numpy((generator.random(len(lips)) < ALTERED_SHARE).astype(np.float32))
-        use = use[:, None, None, None]
-        start = use * altered + (1 - use) * batch.latent
-    edited = task.editor(start, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
-    image = decode_lower(decoder, edited)
-    half = slice(0, BATCH // 2)  # the way there costs as much as the way back and teaches less
-    back = task.editor(batch.target[half], batch.references[half], other[half])
-    there = decode_lower(decoder, back)
-    read = frozen.teacher(*look(there.float(), face_of(there, batch.face[half]), generator, 0.5)).float()
-    return {
-        "latent": LATENT_WEIGHT * (edited - batch.target).abs().mean(),
-        **pixel_losses(image, batch.lower, batch.other),
-        "symmetric": SYMMETRIC_WEIGHT * (back - altered[half]).abs().mean(),
-        "obey": OBEY_WEIGHT * (read - other[half]).abs().mean(),
-    }
+        return lips, other, self.frozen.editor(batch.target, batch.references, other).float()
 
 
 def face_of(lower: Tensor, face: Tensor) -> Tensor:
     """The teacher's view [B, 3, 96, 96] of a picture whose lower part was edited."""
     rows = round(lower.shape[2] * face.shape[2] / lower.shape[3])  # of 96
-    small = nn.functional.interpolate(lower.float(), (rows, face.shape[3]), mode="bilinear", antialias=True, align_corners=False)
+    small = nn.functional.interpolate(lower, (rows, face.shape[3]), mode="bilinear", antialias=True, align_corners=False)
     return torch.cat([face[:, :, : face.shape[2] - rows], small], 2)
 
 
@@ -87,29 +86,28 @@ def main(
     weights: Annotated[Path, typer.Option(help="folder with the editor's weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     steps: Annotated[int, typer.Option(help="optimiser steps")] = 6000,
+    vgg19: Vgg19File = None,
+    vggface2: VggFace2File = None,
+    sdxl: SdxlFolder = None,
+    backbone: BackboneOption = Backbone.UNET,
 ) -> None:
     """Fine-tune the editor without a mask."""
     sizes = load_preset(preset)
-    decoder = load_decoder(sizes, weights)
+    plain = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
-    frozen, task = EditorTask(sizes), EditorTask(sizes)
+    frozen, task = EditorTask(sizes, backbone), EditorTask(sizes, backbone)
     for model in (frozen, task):
-        load_weights(weights / "editor_task.safetensors", model)
-    frozen.eval().requires_grad_(False)
+        load_weights(weights / f"{backbone.value}_task.safetensors", model)
     task.teacher.requires_grad_(False)
     task.probe.requires_grad_(False)
+    references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)
-
-    def one(module: nn.Module, generator: np.random.Generator) -> Losses:
-        assert isinstance(module, EditorTask)
-        if generator.random() < REFINE_SHARE:
-            return refine(module, frozen, decoder, people, chances, generator)
-        return loss(module, decoder, draw(people, chances, generator, BATCH, MASKED_SHARE), generator)
-
-    schedule = Schedule(steps=steps, rate=6e-4, warm_up=50)
-    average = train("refinement", task, one, schedule, weights, check=checker(held_out, decoder))
+    batch = partial(draw, people, chances, count=training["batch"], masked_share=MASKED_SHARE, references=references)
+    schedule = Schedule(steps=steps, rate=training["refinement_rate"], final_rate=training["final_rate"], warm_up=50)
+    check = Checker(held_out, plain, references)
+    average = train(f"{backbone.value}_refinement", task, batch, RefinementLoss(plain, frozen), schedule, weights, check=check)
     assert isinstance(average, EditorTask)
-    save_weights(weights / "editor.safetensors", average.editor)
+    save_weights(weights / f"{backbone.value}.safetensors", average.editor)
 
 
 if __name__ == "__main__":

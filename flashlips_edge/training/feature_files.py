@@ -1,0 +1,41 @@
+"""The networks of the loss's feature terms: from files of the user's, or our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from flashlips_edge.errors import UserError
+from flashlips_edge.models.features import SHIPPED, load_features
+from flashlips_edge.models.resnet50 import ResNet50
+from flashlips_edge.models.vgg import Vgg19
+
+HELP = "safetensors of {}, named as torchvision names them; none: the feature network of our own"
+Vgg19File = Annotated[Optional[Path], typer.Option("--vgg19", help=HELP.format("VGG-19"))]  # noqa: UP045 typer reads it in 3.10
+VggFace2File = Annotated[Optional[Path], typer.Option("--vggface2", help=HELP.format("a ResNet-50 trained on VGGFace2"))]  # noqa: UP045
+
+
+def feature_networks(vgg19: Path | None, vggface2: Path | None) -> tuple[nn.Module, nn.Module]:
+    """Networks with ``maps`` for the perceptual and the face term. Raises UserError where a file is missing or another network's."""
+    own = load_features(SHIPPED) if vgg19 is None or vggface2 is None else nn.Identity()
+    perceptual = own if vgg19 is None else _load(Vgg19(), "--vgg19", vgg19)
+    return perceptual, own if vggface2 is None else _load(ResNet50(), "--vggface2", vggface2)
+
+
+def _load(network: nn.Module, option: str, path: Path) -> nn.Module:
+    """The network with the file's weights; names that it does not have, of layers beyond those, are left out."""
+    try:
+        given = load_file(path)
+    except (OSError, SafetensorError):
+        raise UserError(f"{option} {path}: no such safetensors file; convert the weights with safetensors.torch.save_file") from None
+    missing = network.load_state_dict({k: v for k, v in given.items() if k in network.state_dict()}, strict=False).missing_keys
+    if missing:
+        raise UserError(
+            f"{option} {path}: {missing[0]} is missing; the weights of {type(network).__name__}, named as torchvision does, are needed"
+        )
+    return network
