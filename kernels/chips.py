@@ -73,6 +73,11 @@ CHIPS = {
 }
 
 
+def fewest_processors(capability: int) -> int:
+    """The SMs of the smallest chip of a capability: programs that must all run at once may be no more."""
+    return min(chip.processors for chip in CHIPS.values() if chip.capability == capability)
+
+
 def find_chip(name: str) -> Chip:
     """The chip of target `name`. Raises UserError naming the targets there are."""
     if name not in CHIPS:

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flashlips_edge.models.audio_to_lips import AudioToLips
-from flashlips_edge.models.editor import EditorUNet
-from flashlips_edge.models.layers import LIPS
+from flashlips_edge.models.networks import examples, graphs, networks
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def layer_calls(preset: dict[str, Any], batch: int, kind: type[nn.Module]) -> li
         count = found[key].count if key in found else 0
         found[key] = LayerCall(layer, inputs, count + 1)
 
-    for network, inputs in networks(preset, batch):
+    for network, inputs in meta_networks(preset, batch).values():
         hooks = [layer.register_forward_pre_hook(take, with_kwargs=True) for layer in network.modules() if type(layer) is kind]
         with torch.no_grad():
             network(*inputs)
@@ -45,25 +43,13 @@ def layer_calls(preset: dict[str, Any], batch: int, kind: type[nn.Module]) -> li
     return list(found.values())
 
 
-def networks(preset: dict[str, Any], batch: int) -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
-    """The networks that have fused layers, and inputs for `batch` frames, or for one window of speech; fp16 on the meta device."""
-
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(*shape, dtype=torch.float16, device="meta")
-
-    editor, speech = preset["editor"], preset["audio_to_lips"]
-    latent = (batch, editor["latent_channels"], *editor["size"])
-    references = (batch, editor["references"] * editor["latent_channels"], *editor["size"])
-    window, before = (1, speech["window"]), (1, speech["previous"])
-    heard = (
-        empty(*window, LIPS),
-        empty(*window, speech["speech_width"]),
-        empty(1, speech["emotions"]),
-        empty(1, speech["references"], LIPS),
-        empty(*before, LIPS),
-    )
+def meta_networks(preset: dict[str, Any], batch: int) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
+    """Every graph of the preset by name, with inputs for `batch` pictures or for one window of speech: fp16, on the meta device."""
     with torch.device("meta"):
-        return [
-            (EditorUNet(**editor).half(), (empty(*latent), empty(*references), empty(batch, LIPS))),
-            (AudioToLips(**speech).half(), heard),
-        ]
+        models = graphs(networks(preset))
+    pictures, speech = examples(preset, batch), examples(preset, 1)
+    inputs = {**pictures, "editor_transformer": pictures["editor"], **{name: speech[name] for name in ("speech_encoder", "audio_to_lips")}}
+    found = {}
+    for name, model in models.items():
+        found[name] = (model.eval().half(), tuple(x.to("meta", torch.float16) for x in inputs[name].values()))
+    return found
