@@ -43,6 +43,7 @@ class SDXLAutoencoder(nn.Module):
     def __init__(self, vae: Any) -> None:
         super().__init__()
         self.encoder, self.decoder = SDXLEncoder(vae), SDXLDecoder(vae)
+        self.latent_channels = int(vae.config.latent_channels)
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -69,4 +70,4 @@ def load_sdxl(folder: Path) -> SDXLAutoencoder:
             raise UserError(f"--sdxl {folder}: {name} is missing; it must be the folder of the SDXL VAE as diffusers writes it")
     if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name") != "AutoencoderKL":
         raise UserError(f"--sdxl {folder}: config.json is not an AutoencoderKL's; it must be the folder of the SDXL VAE")
-    return SDXLAutoencoder(AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True))
+    return SDXLAutoencoder(AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False))

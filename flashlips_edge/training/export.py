@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import numpy as np
 import onnxruntime
@@ -19,64 +19,51 @@ from torch import Tensor, nn
 
 from flashlips_edge.bundle import write_manifest
 from flashlips_edge.errors import UserError
-from flashlips_edge.models.audio_to_lips import AudioToLips
-from flashlips_edge.models.autoencoder import Autoencoder
-from flashlips_edge.models.editor import LIPS, EditorUNet
-from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
+from flashlips_edge.models.networks import examples, graphs, networks
 from flashlips_edge.models.presets import load_preset
-from flashlips_edge.models.speech_encoder import SpeechEncoder
+from flashlips_edge.models.sdxl import SDXLDecoder, load_sdxl
+from flashlips_edge.models.wav2vec import Wav2Vec, load_wav2vec
+from flashlips_edge.training.boxes import MASK
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
-from flashlips_edge.training.latents import MASK
+from flashlips_edge.training.editor import Backbone, BackboneOption
+from flashlips_edge.training.latents import SdxlFolder
 
 OPSET = 18
 TOLERANCE = 2e-3  # largest difference between torch and ONNX Runtime, in units of the output's own largest value
-GOLDEN_SEED = 12
 LICENCE = Path(__file__).parents[2] / "LICENSE"
+Wav2VecFolder = Annotated[Optional[Path], typer.Option("--wav2vec", help="folder of wav2vec 2.0 base, for presets that hear with it")]  # noqa: UP045
 
 
-def networks(preset: dict[str, Any], weights: Path | None) -> dict[str, nn.Module]:
-    """The networks by name, trained, or as initialised when ``weights`` is None."""
-    models: dict[str, nn.Module] = {
-        "autoencoder": Autoencoder(**preset["autoencoder"]),
-        "editor": EditorUNet(**preset["editor"]),
-        "lips_encoder": LipsEncoder(**preset["lips"]),
-        "speech_encoder": SpeechEncoder(**preset["speech_encoder"]),
-        "audio_to_lips": AudioToLips(**preset["audio_to_lips"]),
-    }
-    for name, model in models.items():
+def load_graphs(
+    preset: dict[str, Any], weights: Path | None, backbone: Backbone = Backbone.UNET, sdxl: Path | None = None, wav2vec: Path | None = None
+) -> dict[str, nn.Module]:
+    """The networks of the bundle's graphs by name: trained, or as initialised when ``weights`` is None; the SDXL VAE and wav2vec
+    2.0 where their folders are given.
+
+    Raises:
+        UserError: a file of weights is missing.
+    """
+    if wav2vec is not None and "wav2vec" not in preset:
+        raise UserError(f"--wav2vec {wav2vec}: this preset hears log-mel; only a preset with the entry wav2vec takes it")
+    if wav2vec is None and weights is not None and "wav2vec" in preset:
+        raise UserError("--wav2vec is missing: this preset hears with wav2vec 2.0 base; name the folder that holds it")
+    models, given = networks(preset), {}
+    if sdxl is not None:
+        given["autoencoder"] = load_sdxl(sdxl)
+    if wav2vec is not None:
+        given["speech_encoder"] = load_wav2vec(wav2vec)
+    for other in set(Backbone) - {backbone}:
+        del models[other.value]
+    for name in [name for name in models if name not in given]:
         path = weights / f"{name}.safetensors" if weights else None
         if path is not None:
             if not path.is_file():
                 raise UserError(f"--weights {weights}: {path.name} is missing; run make train first")
-            load_weights(path, model)
-        model.eval().requires_grad_(False)
-    return models
-
-
-def examples(preset: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """Golden inputs of every graph, batch 2, drawn from a fixed seed."""
-    random = torch.Generator().manual_seed(GOLDEN_SEED)
-    size, (h, w), c = preset["crop_size"], preset["editor"]["size"], preset["editor"]["latent_channels"]
-    flow = preset["audio_to_lips"]
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random)
-
-    return {
-        "latent_encoder": {"image": torch.rand((2, 3, size, size), generator=random)},
-        "editor": {"latent": normal(2, c, h, w), "reference_latents": normal(2, flow["references"] * c, h, w), "lips": normal(2, LIPS)},
-        "latent_decoder": {"edited_latent": normal(2, c, h, w)},
-        "lips_encoder": {"face": torch.rand((2, 3, FACE_SIZE, FACE_SIZE), generator=random)},
-        "speech_encoder": {"audio": torch.rand((2, 4 * flow["window"], preset["speech_encoder"]["mels"]), generator=random)},
-        "audio_to_lips": {
-            "noise": normal(2, flow["window"], LIPS),
-            "speech": normal(2, flow["window"], flow["speech_width"]),
-            "emotion": torch.zeros(2, flow["emotions"]),
-            "reference_lips": normal(2, flow["references"], LIPS),
-            "previous_lips": normal(2, flow["previous"], LIPS),
-        },
-    }
+            load_weights(path, models[name])
+    models |= given
+    models["editor"] = models.pop(backbone.value)
+    return {name: graph.eval().requires_grad_(False) for name, graph in graphs(models).items()}
 
 
 OUTPUTS = {
@@ -94,8 +81,8 @@ def export_graph(name: str, model: nn.Module, inputs: dict[str, Tensor], folder:
     path = folder / f"{name}.onnx"
     axes: dict[str, dict[int, str]] = {key: {0: "batch"} for key in (*inputs, OUTPUTS[name])}
     if name == "speech_encoder":
-        axes["audio"][1], axes["speech"][1] = "features", "steps"
-    if name == "latent_decoder":  # convolutions alone: the rows above the mouth need not be decoded
+        axes["audio"][1], axes["speech"][1] = "samples" if isinstance(model, Wav2Vec) else "features", "steps"
+    if name == "latent_decoder" and not isinstance(model, SDXLDecoder):  # convolutions alone: the rows above the mouth need not be decoded
         axes["edited_latent"][2], axes["image"][2] = "rows", "height"
     torch.onnx.export(
         model,
@@ -126,11 +113,19 @@ def export_graph(name: str, model: nn.Module, inputs: dict[str, Tensor], folder:
     }
 
 
-def export(preset_name: str, weights: Path | None, out: Path, card: Path | None = None) -> Path:
+def export(
+    preset_name: str,
+    weights: Path | None,
+    out: Path,
+    card: Path | None = None,
+    backbone: Backbone = Backbone.UNET,
+    sdxl: Path | None = None,
+    wav2vec: Path | None = None,
+) -> Path:
     """Make the bundle in a folder beside ``out`` and put it in its place when it is whole."""
     preset = load_preset(preset_name)
-    models = networks(preset, weights)
-    models["latent_encoder"], models["latent_decoder"] = models["autoencoder"].encoder, models["autoencoder"].decoder  # type: ignore[assignment]
+    models = load_graphs(preset, weights, backbone, sdxl, wav2vec)
+    others = [f"{name} under its own" for name, folder in (("the SDXL VAE", sdxl), ("wav2vec 2.0", wav2vec)) if folder is not None]
     lips = {"opening": [1.0] + [0.0] * 11, "closed": [0.0] * 12}
     if weights:
         lips = json.loads((weights / "lips.json").read_text())
@@ -146,13 +141,13 @@ def export(preset_name: str, weights: Path | None, out: Path, card: Path | None 
             "preset": preset_name,
             "crop_size": preset["crop_size"],
             "editor_accepts_masked": True,
-            "mask": list(MASK),
+            "mask": list(MASK.pixels(preset["crop_size"])),
             "lips": lips,
             "audio_to_lips": {k: preset["audio_to_lips"][k] for k in ("window", "previous", "references")}
             | {"emotion": preset["audio_to_lips"]["emotions"]},
             "graphs": graphs,
             "trained": weights is not None,
-            "licence": "Apache-2.0",
+            "licence": ", ".join(["Apache-2.0", *others]),
         }
         write_manifest(folder, fields)
         old = Path(temporary) / "old"
@@ -167,9 +162,12 @@ def main(
     out: Annotated[Path, typer.Option(help="folder of the bundle")] = Path("flashlips_edge/bundles/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     card: Annotated[Path | None, typer.Option(help="the model card to put in")] = None,
+    backbone: BackboneOption = Backbone.UNET,
+    sdxl: SdxlFolder = None,
+    wav2vec: Wav2VecFolder = None,
 ) -> None:
     """Export trained weights as a bundle."""
-    folder = export(preset, weights, out, card)
+    folder = export(preset, weights, out, card, backbone, sdxl, wav2vec)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 
