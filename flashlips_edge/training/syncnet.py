@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 import torch
 import typer
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.files import atomic_path
 from flashlips_edge.models.syncnet import BOX, HEIGHT, REACH, WIDTH, SyncNet, frames_at_25_hz, sync_score
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
 from flashlips_edge.training.clips import Clip, load_clips, set_weights
@@ -140,7 +142,9 @@ def main(
         return found(module, tests)
 
     schedule = Schedule(steps=steps, rate=1e-3, warm_up=100, weight_decay=0.02)
-    train("syncnet", SyncNet(), Draw(taught), contrast, schedule, out, check=check)
+    network = train("syncnet", SyncNet(), Draw(taught), contrast, schedule, out, check=check)
+    with atomic_path(out / "syncnet.safetensors") as temporary:
+        save_file({name: weights.half().contiguous() for name, weights in network.state_dict().items()}, temporary)
 
 
 if __name__ == "__main__":
