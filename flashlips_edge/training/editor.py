@@ -25,7 +25,6 @@ from flashlips_edge.models.layers import LIPS
 from flashlips_edge.models.lips import LipsTeacher
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLDecoder
-from flashlips_edge.training.boxes import LIPS as LIPS_BOX
 from flashlips_edge.training.boxes import MOUTH, lower_row
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
@@ -33,7 +32,7 @@ from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, featu
 from flashlips_edge.training.latents import SdxlFolder, load_autoencoder
 from flashlips_edge.training.lips_teacher import TeacherTask
 from flashlips_edge.training.loop import Losses, Schedule, on, train
-from flashlips_edge.training.losses import LossWeights, ReconstructionLoss, edges, emphasis
+from flashlips_edge.training.losses import LossWeights, ReconstructionLoss
 from flashlips_edge.training.pairs import PARAMETERS, Batch, Person, draw, load_people, person_weights
 from flashlips_edge.training.views import look
 
@@ -62,6 +61,14 @@ class EditorTask(nn.Module):
         self.editor = network(**preset[backbone.value])
         self.teacher = LipsTeacher(**preset["lips_teacher"])
         self.probe = nn.Linear(LIPS, PARAMETERS)
+
+
+def start_from_teacher(task: EditorTask, preset: dict[str, Any], weights: Path) -> None:
+    """Teacher and probe as the stage before left them in the folder ``weights``."""
+    start = TeacherTask(preset)
+    load_weights(weights / "teacher_task.safetensors", start)
+    task.teacher.load_state_dict(start.teacher.state_dict())
+    task.probe.load_state_dict(start.probe.state_dict())
 
 
 class LowerDecoder(nn.Module):
@@ -99,7 +106,11 @@ class EditorLoss(nn.Module):
 
     def lips(self, teacher: nn.Module, batch: Batch, strength: float = 1.0) -> Tensor:
         """Lips vectors [B, 12] of the target."""
-        lips = teacher(*look(batch.lower, batch.face, strength)).float()
+        return self.lips_of(teacher, batch.lower, batch.face, strength)
+
+    def lips_of(self, teacher: nn.Module, lower: Tensor, face: Tensor, strength: float) -> Tensor:
+        """Lips vectors [B, 12] of pictures, lower [B, 3, H, S] and face [B, 3, E, E]."""
+        lips = teacher(*look(lower, face, strength)).float()
         return torch.cat([lips[:, : self.dimensions], torch.zeros_like(lips[:, self.dimensions :])], 1)
 
     def forward(self, task: EditorTask, batch: Batch) -> Losses:
@@ -163,28 +174,11 @@ def main(
     loss = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
     task = EditorTask(sizes, backbone)
-    start = TeacherTask(sizes)
-    load_weights(weights / "teacher_task.safetensors", start)
-    task.teacher.load_state_dict(start.teacher.state_dict())
-    task.probe.load_state_dict(start.probe.state_dict())
+    start_from_teacher(task, sizes, weights)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     batch = partial(draw, people, person_weights(people), count=training["batch"], masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200)
     train(f"{backbone.value}_task", task, batch, loss, schedule, weights, check=Checker(held_out, loss, references))
-
-
-LATENT_WEIGHT = 0.3
-
-
-def decode_lower(decoder: nn.Module, latent: Tensor) -> Tensor:
-    """Pixels [B, 3, H, S] of the latent rows that the editor's losses see."""
-    return decoder(latent)
-
-
-def pixel_losses(image: Tensor, truth: Tensor, other: Tensor) -> Losses:
-    """L1 over the lower face, L1 over the lips, most where they move, L1 of the lips' gradients."""
-    error = LIPS_BOX.cut((image - truth).abs() * emphasis(truth, other, 6.0))
-    return {"pixel": (image - truth).abs().mean(), "lips": 4.0 * error.mean(), "edge": edges(image - truth)}
 
 
 if __name__ == "__main__":

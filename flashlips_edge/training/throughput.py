@@ -1,0 +1,109 @@
+"""How many samples a second the drawing delivers and a training step consumes, at each preset.
+
+    python -m flashlips_edge.training.throughput --preset nano --preset edge --preset paper
+
+On made-up people of the preset's shapes, so that no data is needed; on the GPU where there is one. Worker processes keep a GPU busy
+where the first figure is the larger.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch.utils.data import DataLoader
+
+from flashlips_edge.models.autoencoder import Autoencoder
+from flashlips_edge.models.lips import FACE_SIZE
+from flashlips_edge.models.presets import load_preset
+from flashlips_edge.training.boxes import lower_row
+from flashlips_edge.training.command import command
+from flashlips_edge.training.editor import MASKED_SHARE, Backbone, BackboneOption, EditorLoss, EditorTask, LowerDecoder
+from flashlips_edge.training.feature_files import feature_networks
+from flashlips_edge.training.loop import AHEAD, Batches, fabric_of_environment, worker_count
+from flashlips_edge.training.losses import LossWeights, ReconstructionLoss
+from flashlips_edge.training.pairs import Person, draw
+
+PEOPLE, FRAMES = 64, 40
+WARM_UP = 2  # batches
+
+
+def make_people(preset: dict[str, Any], folder: Path) -> list[Person]:
+    """People with cached latents of noise."""
+    generator = np.random.default_rng(0)
+    size, (c, (h, w)) = preset["crop_size"], (preset["editor"]["latent_channels"], preset["editor"]["size"])
+    face = preset["lips"].get("face_size", FACE_SIZE)
+    shapes = {"lower": (size - lower_row(preset), size, 3), "face": (face, face, 3)}
+    for index in range(PEOPLE):
+        person = folder / f"noise.{index}.0"
+        person.mkdir()
+        for name, shape in shapes.items():
+            np.save(person / f"{name}.npy", generator.integers(0, 256, (FRAMES, *shape), np.uint8))
+        for name in ("masked", "latents"):
+            np.save(person / f"{name}.npy", generator.standard_normal((FRAMES, c, h, w), np.float32).astype(np.float16))
+        np.save(person / "pose.npy", generator.standard_normal((FRAMES, 200), np.float32))
+    return [Person(path) for path in sorted(folder.iterdir())]
+
+
+def per_second(batches: Iterator[Any], count: int, samples: int) -> float:
+    """Samples a second over ``count`` batches of ``samples``, after the first few."""
+    for _ in range(WARM_UP):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return count * samples / (time.perf_counter() - start)
+
+
+def measure(name: str, backbone: Backbone, count: int) -> str:
+    """One line: what the drawing delivers and the step consumes at preset ``name``."""
+    preset, fabric = load_preset(name), fabric_of_environment()
+    samples, workers = preset["training"]["batch"], worker_count(fabric)
+    with tempfile.TemporaryDirectory() as folder:
+        people = make_people(preset, Path(folder))
+        batch = partial(draw, people, np.full(PEOPLE, 1 / PEOPLE), count=samples, masked_share=MASKED_SHARE)
+        loader = DataLoader(Batches(batch, 0), batch_size=None, sampler=range(count + WARM_UP), num_workers=workers, prefetch_factor=AHEAD)
+        drawn = per_second(iter(loader), count, samples)
+        ready = batch(np.random.default_rng(0))
+    task = EditorTask(preset, backbone).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    decoder = LowerDecoder(Autoencoder(**preset["autoencoder"]).decoder, lower_row(preset))
+    loss = EditorLoss(ReconstructionLoss(LossWeights(**preset["loss"]), decoder, *feature_networks(None, None))).to(fabric.device)
+    task.to(fabric.device)
+    optimiser = torch.optim.AdamW(task.parameters(), lr=1e-6)
+    ready = fabric.to_device(ready)
+
+    def steps() -> Iterator[None]:
+        while True:
+            with fabric.autocast():
+                total = sum(term.float() for term in loss(task, ready).values())
+            optimiser.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[union-attr]
+            optimiser.step()
+            if fabric.device.type == "cuda":
+                torch.cuda.synchronize()
+            yield
+
+    used = per_second(steps(), count, samples)
+    taken = f"a step on {fabric.device} takes {used:8.1f} samples/s"
+    return f"{name:<6} batch {samples:3}  {workers:2} workers draw {drawn:8.1f} samples/s  {taken}"
+
+
+def main(
+    preset: Annotated[list[str], typer.Option(help="nano, edge or paper; may be given more than once")] = ["nano", "edge", "paper"],  # noqa: B006
+    steps: Annotated[int, typer.Option(help="steps to measure")] = 20,
+    backbone: BackboneOption = Backbone.UNET,
+) -> None:
+    """Measure drawing and training."""
+    for name in preset:
+        print(measure(name, backbone, steps))
+
+
+if __name__ == "__main__":
+    command(main)
