@@ -16,7 +16,9 @@ def sets_of(folder: Path, quick: bool = False) -> dict[str, list[Path]]:
 
     `quick` keeps the first and the last of each set. UserError where there is no folder or no video."""
     folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
-    found = {place.resolve().name: _files(place, VIDEOS) for place in folders}
+    found: dict[str, list[Path]] = {}
+    for place in folders:
+        found.setdefault(place.resolve().name, []).extend(_files(place, VIDEOS))
     sets = {name: sorted({paths[0], paths[-1]}) if quick else paths for name, paths in found.items() if paths}
     if not sets:
         raise UserError(f"FOLDER {folder} holds no videos; it or the folders in it must hold {', '.join(VIDEOS)} files.")

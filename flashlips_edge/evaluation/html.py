@@ -12,6 +12,7 @@ import cv2
 from flashlips_edge.evaluation import plots, report
 from flashlips_edge.evaluation.marks import MARKS, reached
 from flashlips_edge.evaluation.parts import Findings
+from flashlips_edge.evaluation.protocols import Scene
 from flashlips_edge.evaluation.systems import SYSTEMS
 from flashlips_edge.files import atomic_path
 
@@ -31,7 +32,7 @@ MEANINGS = {
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h3 { font-size: 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h3 { font-size: 1rem; } h4 { margin: 1rem 0 0; }
 .quiet { opacity: .7; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; }
 td, th { padding: .22rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
@@ -52,11 +53,11 @@ def write(path: Path, findings: Findings, circumstances: dict[str, object]) -> N
         "<h1>FlashLips Edge: evaluation</h1>",
         f'<p class="quiet">{escape(" · ".join(where))}</p>',
         *_marks(findings.metrics),
-        *_protocols(findings.metrics),
+        *_protocols(findings),
+        *_parts(findings),
         *_scenes(findings),
         *_pages(findings.pages),
         *_left_out(findings.left_out),
-        *_everything(findings.metrics),
     ]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Evaluation</title><style>{STYLE}</style>'
     text = f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
@@ -79,7 +80,8 @@ def _marks(metrics: dict[str, float]) -> list[str]:
     return [f"<h2>{sum(verdicts)} of {len(verdicts)} marks reached</h2>", f'<div class="wide"><table>{head}{"".join(rows)}</table></div>']
 
 
-def _protocols(metrics: dict[str, float]) -> Iterable[str]:
+def _protocols(findings: Findings) -> Iterable[str]:
+    metrics, sets = findings.metrics, findings.sets
     for protocol, title in PROTOCOLS.items():
         columns = report.columns_in(metrics, protocol)
         if not columns:
@@ -87,14 +89,14 @@ def _protocols(metrics: dict[str, float]) -> Iterable[str]:
         yield f"<h2>{escape(title)}</h2>"
         yield "<p>" + "<br>".join(f"{plots.key([name])} {escape(MEANINGS[name])}" for name in SYSTEMS) + "</p>"
         names = "".join(f"<th>{escape(column)} {ARROWS[report.COLUMNS[column][2]]}</th>" for column in columns)
-        rows = [_row(metrics, protocol, name, system, columns) for name in report.sets_in(metrics) for system in SYSTEMS]
+        rows = [_row(metrics, protocol, name, system, columns) for name in sets for system in SYSTEMS]
         yield f'<div class="wide"><table><tr><th>set</th><th></th>{names}</tr>{"".join(rows)}</table></div>'
         yield "<h3>The same on its scale</h3>"
-        sets = report.sets_in(metrics)
         head = "".join(f"<th>{escape(name)}</th>" for name in sets)
         rows = [_scale_row(metrics, protocol, column, sets) for column in columns]
         yield f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
-        yield '<p class="quiet">Each line goes from the least to the greatest of the four; a bar is the mark, where there is one.</p>'
+        words = "Right is better. Each line goes from the worst of the four to the best, or to 1 where that is best; a bar is the mark."
+        yield f'<p class="quiet">{words}</p>'
 
 
 def _row(metrics: dict[str, float], protocol: str, set_name: str, system: str, columns: list[str]) -> str:
@@ -113,8 +115,35 @@ def _scale_row(metrics: dict[str, float], protocol: str, column: str, sets: list
         found = {system: report.figure(metrics, system, protocol, metric, name) for system in SYSTEMS}
         values = {system: value for system, value in found.items() if value is not None}
         mark = MARKS.get(f"speech.{protocol}.{metric}.{name}")
-        cells.append(f"<td>{plots.scale(values, mark.level(metrics) if mark else None) if values else '–'}</td>")
+        cells.append(f"<td>{plots.scale(values, better, mark.level(metrics) if mark else None) if values else '–'}</td>")
     return f"<tr><td>{escape(column)} {ARROWS[better]}</td>{''.join(cells)}</tr>"
+
+
+def _parts(findings: Findings) -> Iterable[str]:
+    """What the two protocols do not have, a column for each set; then what belongs to no set."""
+    shown = {f"{system.replace('ours', 'speech')}.{protocol}." for system in SYSTEMS for protocol in PROTOCOLS}
+    rest = {name: value for name, value in findings.metrics.items() if not name.startswith(tuple(shown))}
+    by_figure: dict[str, dict[str, float]] = {}
+    for name, value in rest.items():
+        end = next((set_name for set_name in findings.sets if name.endswith(f".{set_name}")), "")
+        by_figure.setdefault(name.removesuffix(f".{end}"), {})[end] = value
+    columns = [name for name in (*findings.sets, "") if any(name in values for values in by_figure.values())]
+    if columns:
+        yield "<h2>The other parts</h2>"
+        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+        cells = [[f"<td>{values[name]:.3f}</td>" if name in values else "<td></td>" for name in columns] for values in by_figure.values()]
+        rows = "".join(f"<tr><td>{escape(name)}</td>{''.join(row)}</tr>" for name, row in zip(by_figure, cells))
+        yield f'<div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
+
+
+def _clips(scenes: list[Scene]) -> str:
+    """A line for each clip of a set."""
+    names = [f"ours.{protocol}.{metric}" for protocol in PROTOCOLS for metric, _, _ in report.COLUMNS.values()]
+    names = [name for name in (*names, "silence.zeros.share") if any(name in scene.figures for scene in scenes)]
+    head = "".join(f"<th>{escape(name.removeprefix('ours.'))}</th>" for name in names)
+    rows = [[f"<td>{scene.figures[name]:.3f}</td>" if name in scene.figures else "<td></td>" for name in names] for scene in scenes]
+    lines = "".join(f"<tr><td>{escape(scene.name)}</td>{''.join(row)}</tr>" for scene, row in zip(scenes, rows))
+    return f'<details><summary>each clip</summary><div class="wide"><table><tr><th></th>{head}</tr>{lines}</table></div></details>'
 
 
 def _scenes(findings: Findings) -> Iterable[str]:
@@ -123,11 +152,12 @@ def _scenes(findings: Findings) -> Iterable[str]:
     yield "<h2>Clips</h2>"
     yield "<p>Inner-lip opening over time, and the mouth at eight moments.</p>"
     yield f"<p>{plots.key(['speech', 'result', 'source', 'frozen'])}</p>"
-    for scenes in findings.scenes.values():
+    for name, scenes in findings.scenes.items():
+        yield f"<h3>{escape(name)}</h3>{_clips(scenes)}"
         for scene in scenes[:SHOWN]:
-            yield f"<h3>{escape(scene.name)}</h3>"
-            plotted = {name: plots.tracks(lines) for name, lines in scene.tracks.items()}
-            figures = [f"<figure>{plot}<figcaption>{escape(name)}</figcaption></figure>" for name, plot in plotted.items()]
+            yield f"<h4>{escape(scene.name)}</h4>"
+            plotted = {protocol: plots.tracks(lines) for protocol, lines in scene.tracks.items()}
+            figures = [f"<figure>{plot}<figcaption>{escape(protocol)}</figcaption></figure>" for protocol, plot in plotted.items()]
             yield f'<div class="pair">{"".join(figures)}</div>'
             yield _picture(findings.pages[f"speech.{scene.name}"])
 
@@ -143,11 +173,6 @@ def _pages(pages: dict[str, Path]) -> Iterable[str]:
 def _left_out(left_out: dict[str, str]) -> list[str]:
     rows = "".join(f"<li>{escape(name)}: {escape(reason)}</li>" for name, reason in left_out.items())
     return ["<h2>Left out</h2>", f"<ul>{rows}</ul>"] if rows else []
-
-
-def _everything(metrics: dict[str, float]) -> list[str]:
-    rows = "".join(f"<tr><td>{escape(name)}</td><td>{value:.4f}</td></tr>" for name, value in metrics.items())
-    return ["<h2>All figures</h2>", f"<details><summary>{len(metrics)} figures</summary><table>{rows}</table></details>"]
 
 
 def _picture(path: Path) -> str:

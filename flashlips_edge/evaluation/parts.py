@@ -25,8 +25,9 @@ QUICK_NS = 1_600_000_000
 
 @dataclass
 class Findings:
-    """`metrics` by name; `scenes` by set; `pages` by title: contact sheets; `left_out`: what was not measured, with the reason."""
+    """Names of the `sets`; `metrics` by name; `scenes` by set; `pages` by title: contact sheets; `left_out`: what was not measured, why."""
 
+    sets: list[str] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     scenes: dict[str, list[Scene]] = field(default_factory=dict)
     pages: dict[str, Path] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Evaluation:
                     self.findings.left_out[f"{name}/{path.name}"] = str(error)
         if not self._sets:
             raise UserError(f"FOLDER {videos} holds no video that can be measured: {next(iter(self.findings.left_out.values()))}")
+        self.findings.sets = list(self._sets)
         self._videos = work / "videos"
         self._videos.mkdir(parents=True, exist_ok=True)
 

@@ -38,12 +38,15 @@ def tracks(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], width_px: int = 4
     return _svg(width_px, height_px, parts)
 
 
-def scale(values: Mapping[str, float], mark: float | None = None, width_px: int = 250, height_px: int = 26) -> str:
-    """A dot for each system on one axis from the least to the greatest of them; a bar at the mark."""
-    low, high = _range(np.array([*values.values(), *([] if mark is None else [mark])]))
+def scale(values: Mapping[str, float], better: str, mark: float | None = None, width_px: int = 250, height_px: int = 26) -> str:
+    """A dot for each system on one axis that holds them all, and a bar at the mark: right is better, whether `better` is up, down, or
+    to one: then the axis ends at 1, and what is as far above it as another is below lies at the same place."""
+    goodness = {"up": float, "down": lambda value: -value, "to one": lambda value: -abs(value - 1)}[better]
+    shown = [goodness(value) for value in [*values.values(), *([] if mark is None else [mark])]]
+    low, high = _range(np.array([*shown, *([0.0] if better == "to one" else [])]))
 
     def column(value: float) -> float:
-        return 12 + (value - low) / (high - low) * (width_px - 24)
+        return 12 + (goodness(value) - low) / (high - low) * (width_px - 24)
 
     middle = height_px / 2
     parts = [f'<line x1="12" x2="{width_px - 12}" y1="{middle}" y2="{middle}" stroke="#cfcfcf"/>']

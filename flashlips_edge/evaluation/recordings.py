@@ -62,7 +62,7 @@ class Recording:
                         points.append(reader(frame.image, box).points)
         if len(boxes) < LEAST_FRAMES:
             raise UserError(f"{path} shows a face in {len(boxes)} of its frames; at least {LEAST_FRAMES} are needed.")
-        stored = store / f"{path.parent.name}.{path.name}.npy"
+        stored = store / f"{len(list(store.iterdir()))}.npy"
         np.save(stored, np.stack(crops))
         landmarks = np.stack(points) if points else None
         return cls(path, np.array(numbers), np.array(pts_ns), boxes, np.load(stored, mmap_mode="r"), landmarks)

@@ -25,9 +25,9 @@ COLUMNS: dict[str, tuple[str, int, str]] = {
     "landmarks": ("landmark_distance", 3, "down"),
     "sync": ("sync_confidence", 2, "up"),
     "offset": ("sync_offset", 1, "down"),
-    "identity": ("identity", 3, "up"),
-    "jitter": ("jitter", 2, "down"),
-    "lip jitter": ("lip_jitter", 2, "down"),
+    "identity": ("identity", 4, "up"),
+    "jitter": ("jitter", 2, "to one"),
+    "lip jitter": ("lip_jitter", 2, "to one"),
     "leak": ("leak", 2, "down"),
 }
 PROTOCOLS = ("own", "crossed")
@@ -38,25 +38,20 @@ def figure(metrics: dict[str, float], system: str, protocol: str, metric: str, s
     return metrics.get(f"{system.replace('ours', 'speech')}.{protocol}.{metric}.{set_name}")
 
 
-def sets_in(metrics: dict[str, float]) -> list[str]:
-    """The sets of the two protocols."""
-    return list(dict.fromkeys(name.split(".", 3)[3] for name in metrics if name.startswith("speech.own.")))
-
-
 def columns_in(metrics: dict[str, float], protocol: str) -> list[str]:
     """The summary's columns that hold anything."""
     present = {name.split(".")[2] for name in metrics if name.split(".")[1] == protocol}
     return [column for column, (metric, _, _) in COLUMNS.items() if metric in present]
 
 
-def summary(metrics: dict[str, float]) -> str:
+def summary(metrics: dict[str, float], sets: list[str]) -> str:
     """One line for each protocol, set and system, the bundle's among those that give the scale."""
     lines = []
     for protocol in PROTOCOLS:
         columns = columns_in(metrics, protocol)
         if columns:
             lines.append(f"{protocol:<8} {'':<14} {'':<7}" + "".join(f"{column:>11}" for column in columns))
-        for set_name in sets_in(metrics):
+        for set_name in sets if columns else []:
             for system in SYSTEMS:
                 values = [(figure(metrics, system, protocol, COLUMNS[c][0], set_name), COLUMNS[c][1]) for c in columns]
                 cells = "".join(f"{'-':>11}" if value is None else f"{value:>11.{decimals}f}" for value, decimals in values)
