@@ -25,14 +25,14 @@ from flashlips_edge.models.layers import LIPS
 from flashlips_edge.models.lips import LipsTeacher
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLDecoder
-from flashlips_edge.training.boxes import MOUTH, lower_row
+from flashlips_edge.training.boxes import lower_row
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, feature_networks
 from flashlips_edge.training.latents import SdxlFolder, load_autoencoder
 from flashlips_edge.training.lips_teacher import TeacherTask
 from flashlips_edge.training.loop import Losses, Schedule, on, train
-from flashlips_edge.training.losses import LossWeights, ReconstructionLoss
+from flashlips_edge.training.losses import LossWeights, ReconstructionLoss, psnr
 from flashlips_edge.training.pairs import PARAMETERS, Batch, Person, draw, load_people, person_weights
 from flashlips_edge.training.views import look
 
@@ -126,12 +126,6 @@ def editor_loss(preset: dict[str, Any], weights: Path, vgg19: Path | None, vggfa
     """The preset's loss, with the decoder and the feature networks that there are."""
     decoder = load_decoder(preset, weights, sdxl)
     return EditorLoss(ReconstructionLoss(LossWeights(**preset["loss"]), decoder, *feature_networks(vgg19, vggface2)))
-
-
-def psnr(image: Tensor, truth: Tensor) -> float:
-    """Mean PSNR in dB over the mouth box of lower pictures, each picture alone."""
-    error = MOUTH.cut(image.float().clamp(0, 1) - truth).square().mean((1, 2, 3))
-    return float((-10 * error.clamp_min(1e-8).log10()).mean())
 
 
 class Checker:

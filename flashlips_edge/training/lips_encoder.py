@@ -8,10 +8,9 @@ It also writes lips.json: the direction along which mouths open, and a closed mo
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from flashlips_edge.models.lips import LipsEncoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
-from flashlips_edge.training.editor import EditorTask
+from flashlips_edge.training.editor import Backbone, BackboneOption, EditorTask
 from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.pairs import Person, load_people, person_weights, picture
 from flashlips_edge.training.views import look
@@ -33,8 +32,7 @@ BATCH = 48
 CLOSED_JAW = 0.02  # of the synthetic head's true opening
 
 
-@dataclass
-class Views:
+class Views(NamedTuple):
     """Frames of single people as they are stored, and the synthetic head's true opening."""
 
     lower_pictures: Tensor  # uint8 [B, H, S, 3]
@@ -91,11 +89,12 @@ def main(
     weights: Annotated[Path, typer.Option(help="folder with the editor's weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     steps: Annotated[int, typer.Option(help="optimiser steps")] = 2500,
+    backbone: BackboneOption = Backbone.UNET,
 ) -> None:
     """Distil the lips encoder."""
     sizes = load_preset(preset)
-    task = EditorTask(sizes)
-    load_weights(weights / "editor_task.safetensors", task)
+    task = EditorTask(sizes, backbone)
+    load_weights(weights / f"{backbone.value}_task.safetensors", task)
     people, held_out = load_people(latents)
     if not any(p.parameters is not None for p in people):
         raise UserError(f"--latents {latents}: no person of the synthetic head, whose lips are known; run training.synthetic_clips first")

@@ -10,10 +10,9 @@ pretrained expression encoder instead (FlashLips, section 3.3).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,8 +46,7 @@ class TeacherTask(nn.Module):
         self.probe = nn.Linear(LIPS, PARAMETERS)
 
 
-@dataclass
-class Pairs:
+class Pairs(NamedTuple):
     """Two frames of each of P people, one after the other, as they are stored: pictures in bytes."""
 
     lower_pictures: Tensor  # uint8 [2P, H, S, 3]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flashlips_edge.training.boxes import LIPS, MASK
+from flashlips_edge.training.boxes import LIPS, MASK, MOUTH
 from flashlips_edge.training.loop import Losses
 from flashlips_edge.training.pairs import Batch
 
@@ -104,3 +104,9 @@ def edges(difference: Tensor) -> Tensor:
     """L1 of the gradients, down and across, of a difference [B, 3, H, S] of two pictures, in the lips' box."""
     box = LIPS.cut(difference)
     return box.diff(dim=2).abs().mean() + box.diff(dim=3).abs().mean()
+
+
+def psnr(image: Tensor, truth: Tensor) -> float:
+    """Mean PSNR in dB over the mouth box of crops or their lower parts, each picture alone."""
+    error = MOUTH.cut(image.float().clamp(0, 1) - truth).square().mean((1, 2, 3))
+    return float((-10 * error.clamp_min(1e-8).log10()).mean())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -89,8 +90,7 @@ class Person:
         return still[np.argsort(-moved[still], kind="stable")[: max(2, int(MOVED * len(still)))]]
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """A batch as it is stored and moved: half-precision latents, pictures in bytes; its properties are what losses compute with."""
 
     latents: Tensor  # float16 [B, C, h, w], the input

@@ -1,0 +1,74 @@
+"""The ablations train each variant once, on equal steps, and keep what they measured; the throughput says two figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed: pip install '.[build]'")
+
+from flashlips_edge.errors import UserError  # noqa: E402
+from flashlips_edge.models.autoencoder import Autoencoder  # noqa: E402
+from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
+from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.training import ablations, throughput  # noqa: E402
+from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
+from flashlips_edge.training.editor import Backbone  # noqa: E402
+from flashlips_edge.training.lips_teacher import TeacherTask  # noqa: E402
+
+Arguments = dict[str, Path]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arguments:
+    """People of noise, untrained networks, and two variants."""
+    preset = load_preset("nano")
+    (tmp_path / "latents").mkdir()
+    monkeypatch.setattr(throughput, "PEOPLE", 2)
+    throughput.make_people(preset, tmp_path / "latents")
+    torch.manual_seed(0)
+    weights = tmp_path / "weights"
+    save_weights(weights / "autoencoder.safetensors", Autoencoder(**preset["autoencoder"]))
+    save_weights(weights / "teacher_task.safetensors", TeacherTask(preset))
+    save_weights(weights / "lips_encoder.safetensors", LipsEncoder(**preset["lips"]))
+    (weights / "lips.json").write_text(json.dumps({"opening": np.ones(12).tolist(), "closed": np.zeros(12).tolist()}))
+    chosen = [v for v in ablations.VARIANTS if v.references == 1 or v.refined]
+    monkeypatch.setattr(ablations, "VARIANTS", chosen)
+    monkeypatch.setattr(ablations, "FRAMES", 6)
+    return {"latents": tmp_path / "latents", "weights": weights, "work": tmp_path / "work", "out": tmp_path / "ablations.json"}
+
+
+def test_each_variant_is_measured_once(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ablations.main(steps=2, **arguments)
+    first = json.loads(arguments["out"].read_text())
+    assert (first["preset"], first["steps"]) == ("nano", 2)
+    assert list(first["rows"]) == ["1 reference", "refined for half of the steps"]
+    for row in first["rows"].values():
+        assert row["mouth_hidden_db"] > 3 and row["another_frame_db"] > 3 and -1 <= row["opening_r"] <= 1
+    assert first["rows"]["1 reference"]["parameters"] < first["rows"]["refined for half of the steps"]["parameters"]
+    lines = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(ablations, "learn", None)
+    ablations.main(steps=2, **arguments)
+    assert capsys.readouterr().out.splitlines() == [line for line in lines if "opening r" in line]
+    with pytest.raises(UserError, match="holds 2 steps of preset nano; name another file for 5 of nano"):
+        ablations.main(steps=5, **arguments)
+
+
+def test_the_variants_differ_from_the_first_in_one_thing() -> None:
+    first, *others = ablations.VARIANTS
+    for other in others:
+        changed = [name for name in ("dimensions", "references", "backbone", "refined") if getattr(other, name) != getattr(first, name)]
+        assert len(changed) == 1, other.name
+
+
+def test_throughput_says_what_is_drawn_and_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "PEOPLE", 2)
+    monkeypatch.setattr(throughput, "WARM_UP", 1)
+    line = throughput.measure("nano", Backbone.UNET, 1)
+    found = re.fullmatch(r"nano +batch +16 +\d+ workers draw +([\d.]+) samples/s  a step on \w+(?::\d+)? takes +([\d.]+) samples/s", line)
+    assert found and all(float(figure) > 0 for figure in found.groups())
