@@ -21,18 +21,16 @@ from kernels.precision import dot, narrow
 def lips_conv_tiles(
     x, lips, weight, bias, out, h, w,
     C: tl.constexpr, LIPS: tl.constexpr, OUT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
-    BLOCK_L: tl.constexpr, CHANNELS_LAST: tl.constexpr, WEIGHT_LAST: tl.constexpr,
+    BLOCK_L: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles of positions, tiles of out, B). x [B, C, h, w], lips [B, LIPS], weight [OUT, C + LIPS, 3, 3], bias [OUT],
-    out [B, OUT, h, w]. x and out are both channels last or neither; WEIGHT_LAST says it of the weight."""
+    """Grid (tiles of positions, tiles of out, B). x [B, C, h, w], lips [B, LIPS], weight [OUT, 3, 3, C + LIPS], bias [OUT],
+    out [B, OUT, h, w]; x and out are both channels last or neither."""
     b = tl.program_id(2).to(tl.int64)
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     o = tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
     row, column = p // w, p % w
     x_position = C if CHANNELS_LAST else 1
     x_channel = 1 if CHANNELS_LAST else h * w
-    weight_channel = 1 if WEIGHT_LAST else 9
-    weight_tap = C + LIPS if WEIGHT_LAST else 1
     k, j = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_L)
     here = lips + b * LIPS + j
     vector = tl.load(here, j < LIPS, 0.0).to(tl.float32)
@@ -41,13 +39,13 @@ def lips_conv_tiles(
         down, right = tap // 3 - 1, tap % 3 - 1
         inside = (row + down >= 0) & (row + down < h) & (column + right >= 0) & (column + right < w)
         of_x = x + b * (h * w * C) + (p + down * w + right)[:, None] * x_position
-        of_weight = weight + o[None, :] * ((C + LIPS) * 9) + tap * weight_tap
+        of_weight = weight + o[None, :] * ((C + LIPS) * 9) + tap * (C + LIPS)
         for start in range(0, C, BLOCK_K):
             c = start + k
             pixels = tl.load(of_x + c[None, :] * x_channel, inside[:, None] & (c < C)[None, :], 0.0)
-            taps = tl.load(of_weight + c[:, None] * weight_channel, (c < C)[:, None] & (o < OUT)[None, :], 0.0)
+            taps = tl.load(of_weight + c[:, None], (c < C)[:, None] & (o < OUT)[None, :], 0.0)
             total = dot(pixels, taps, total)
-        of_lips = tl.load(of_weight + (C + j)[:, None] * weight_channel, (j < LIPS)[:, None] & (o < OUT)[None, :], 0.0)
+        of_lips = tl.load(of_weight + (C + j)[:, None], (j < LIPS)[:, None] & (o < OUT)[None, :], 0.0)
         added = tl.sum(of_lips.to(tl.float32) * vector[:, None], 0)  # [o]
         total += tl.where(inside[:, None], added[None, :], 0.0)
     total += tl.load(bias + o, o < OUT, 0.0).to(tl.float32)[None, :]
@@ -60,8 +58,8 @@ def lips_conv_tiles(
 def lips_conv(x: Tensor, lips: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """3x3 convolution, padded with zeros, of x and the lips vector expanded to its size; see reference.py.
 
-    x [B, C, h, w] in either memory format, which the output keeps (channels last is the faster, for the weight too); lips [B, 12];
-    weight [out, C + 12, 3, 3], the lips vector's part last; bias [out]. One type for all: float32, float16 or bfloat16; float32
+    x [B, C, h, w] in either memory format, which the output keeps; channels last is the faster. lips [B, 12]; weight [out, C + 12, 3, 3],
+    the lips vector's part last, copied unless it is channels last; bias [out]. One type for all: float32, float16 or bfloat16; float32
     inside. Not differentiable. ValueError names what does not fit.
     """
     operation = "lips_conv"
@@ -78,24 +76,15 @@ def lips_conv(x: Tensor, lips: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         check_like(operation, name, tensor, shape, x)
         if tensor.dtype != x.dtype:
             raise ValueError(f"{operation}: {name} is {tensor.dtype}, wanted {x.dtype} as x is")
-    x, last = keep_format(x)
-    weight, weight_last = keep_format(weight)
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     memory_format = torch.channels_last if last else torch.contiguous_format
     out = torch.empty(b, out_channels, h, w, dtype=x.dtype, device=x.device, memory_format=memory_format)
-    blocks = choose_blocks(h * w, out_channels, x.element_size())
+    blocks = choose_blocks(b, h * w, out_channels, x.element_size())
     lips_conv_tiles[(triton.cdiv(h * w, blocks.positions), triton.cdiv(out_channels, blocks.out), b)](
-        x, lips.contiguous(), weight, bias.contiguous(), out, h, w,
+        x.contiguous(memory_format=memory_format), lips.contiguous(), weight.contiguous(memory_format=torch.channels_last),
+        bias.contiguous(), out, h, w,
         C=channels, LIPS=LIPS, OUT=out_channels, BLOCK_P=blocks.positions, BLOCK_O=blocks.out, BLOCK_K=blocks.channels,
-        BLOCK_L=triton.next_power_of_2(LIPS), CHANNELS_LAST=last, WEIGHT_LAST=weight_last,
+        BLOCK_L=triton.next_power_of_2(LIPS), CHANNELS_LAST=last,
         num_warps=blocks.warps, num_stages=blocks.stages,
     )  # fmt: skip
     return out
-
-
-def keep_format(x: Tensor) -> tuple[Tensor, bool]:
-    """x itself where it lies in one of the memory formats, contiguous otherwise; and whether that is channels last."""
-    if x.is_contiguous():
-        return x, False
-    if x.is_contiguous(memory_format=torch.channels_last):
-        return x, True
-    return x.contiguous(), False
