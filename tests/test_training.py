@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,20 @@ def test_pairs_have_the_same_head_pose_and_another_mouth(tmp_path: Path) -> None
         others = person.same_pose(i)
         assert {int(j) // 5 for j in others} == {i // 5}
         assert all(abs(int(j) % 5 - i % 5) >= 2 for j in others), "the mouths that differ most"
+
+
+def test_there_may_be_more_people_than_files_may_be_open(tmp_path: Path) -> None:
+    for i in range(100):
+        folder = tmp_path / f"synthetic.{i}.0"
+        folder.mkdir()
+        np.save(folder / "latents.npy", np.full((1, 16, 2, 2), i, np.float16))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 50, before[1]))
+    try:
+        people, held_out = load_people(tmp_path)
+        assert len({float(p["latents"][0].max()) for p in (*people, *held_out)}) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_what_the_teacher_sees_is_the_crop_and_its_mouth() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,6 +151,8 @@ def picture(pictures: Tensor) -> Tensor:
 
 def load_people(folder: Path) -> tuple[list[Person], list[Person]]:
     """The people to learn from and those who watch; all of them watch where none was held out. Raises UserError without people."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each array that was looked at stays open
     people = [Person(p.parent) for p in sorted(folder.glob("*/latents.npy"))]
     if not people:
         raise UserError(f"--latents {folder}: no cached latents; run python -m flashlips_edge.training.latents first")
