@@ -18,6 +18,7 @@ from torch import nn  # noqa: E402
 
 from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.training import curves  # noqa: E402
+from flashlips_edge.training.checkpoint import load_weights  # noqa: E402
 from flashlips_edge.training.loop import Schedule, follow, train  # noqa: E402
 
 Terms = dict[str, torch.Tensor]
@@ -126,6 +127,16 @@ def test_a_loss_that_is_no_number_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"grey: the loss is not finite at step 3; .* smaller rate than 0\.01"):
         train("grey", network(), draw, broken, Schedule(steps=3, rate=1e-2), tmp_path, workers=0)
     assert not (tmp_path / "grey.safetensors").exists()
+
+
+def test_weights_that_are_missing_or_another_network_s_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.safetensors: no such file; run the training stage"):
+        load_weights(tmp_path / "nowhere.safetensors", network())
+    fit(tmp_path, steps=1)
+    with pytest.raises(UserError, match=r"grey\.safetensors: weights of another network or preset, 0\.bias does not fit"):
+        load_weights(tmp_path / "grey.safetensors", nn.Linear(3, 1))
+    with pytest.raises(UserError, match=r"grey\.state\.safetensors: weights of another network"):
+        train("grey", nn.Linear(3, 1), draw, loss, Schedule(steps=2, rate=1e-2), tmp_path, workers=0)
 
 
 TWO_PROCESSES = """

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path
 
 
@@ -18,8 +19,19 @@ def save_weights(path: Path, module: nn.Module) -> None:
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Load weights that ``save_weights`` wrote; every name must match."""
-    module.load_state_dict(load_file(path))
+    """Load weights that ``save_weights`` wrote. Raises UserError where there are none, or another network's."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the training stage that writes it first")
+    _fill(module, load_file(path), path)
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load the tensors, every one of which must fit. Raises UserError naming one that does not."""
+    wanted, given = ({name: value.shape for name, value in state.items()} for state in (module.state_dict(), tensors))
+    wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+    if wrong:
+        raise UserError(f"{path}: weights of another network or preset, {wrong[0]} does not fit; name another folder, or delete the file")
+    module.load_state_dict(tensors)
 
 
 def save_state(path: Path, step: int, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -34,14 +46,14 @@ def save_state(path: Path, step: int, module: nn.Module, average: nn.Module, opt
 
 
 def load_state(path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Restore what ``save_state`` wrote; returns the step to go on from."""
+    """Restore what ``save_state`` wrote; returns the step to go on from. Raises UserError where the state is another network's."""
     tensors = load_file(path)
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
-    module.load_state_dict(part("module."))
-    average.load_state_dict(part("average."))
+    _fill(module, part("module."), path)
+    _fill(average, part("average."), path)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part("optimiser.").items():
         index, name = key.split(".", 1)
