@@ -88,7 +88,7 @@ def costs(preset: dict[str, Any]) -> dict[str, Cost]:
     inputs["editor_transformer"] = inputs["editor"]
     result = {}
     for name, model in models.items():
-        with FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model.eval()(*(value.to("meta") for value in inputs[name].values()))
         result[name] = Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops())
     return result
