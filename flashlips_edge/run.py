@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NoReturn
 
+from flashlips_edge.avatar_folder import AvatarFolder
 from flashlips_edge.errors import UserError
 from flashlips_edge.live import lip_sync_live
 from flashlips_edge.media import microphone, window
@@ -55,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     face = result.add_argument_group("the face that speaks (one of)")
-    face.add_argument("--avatar", metavar="VIDEO|FOLDER", help="a recorded face: looped there and back if the speech is longer")
+    face.add_argument(
+        "--avatar", metavar="VIDEO|FOLDER", help="a recorded face, or a personal avatar: looped there and back if the speech is longer"
+    )
     face.add_argument("--camera", metavar="INDEX|DEVICE|URL", help="a live face: 0, /dev/video0, rtsp:// or http://")
     lips = result.add_argument_group("what moves the lips (one of; a camera alone listens to the microphone)")
     lips.add_argument("--audio", metavar="FILE|-", help="speech: wav, flac, mp3, the sound of a video, or - for raw PCM on stdin")
@@ -68,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     result_group.add_argument("--display", action="store_true", help="show it in a window")
     result_group.add_argument("--seconds", type=float, metavar="N", help="end a live run after N seconds")
     how = result.add_argument_group("how")
-    how.add_argument("--bundle", default="nano", metavar="NAME|FOLDER", help="the networks (default: nano)")
+    how.add_argument("--bundle", metavar="NAME|FOLDER", help="the networks (default: the personal avatar's own, else nano)")
     how.add_argument("--detector", type=Path, metavar="FILE", help="a YuNet face detector (.onnx); else OpenCV's Haar cascade")
     how.add_argument("--threads", type=int, default=2, metavar="N", help="threads of the networks (default: 2)")
     return result
@@ -104,6 +107,11 @@ def is_live(options: argparse.Namespace) -> bool:
 def run(options: argparse.Namespace) -> Report:
     """What the checked options ask for. UserError names what is wrong with a file, a camera or a place."""
     options.out = _out(options)
+    personal = AvatarFolder.open(options.avatar) if options.avatar is not None else None
+    if personal is not None:
+        options.avatar = personal.video
+    if options.bundle is None:
+        options.bundle = personal.bundle if personal is not None else "nano"
     return _run_live(options) if is_live(options) else _run_recording(options)
 
 
