@@ -9,11 +9,12 @@ import numpy as np
 
 from flashlips_edge.networks import Networks
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, log_mel, steps_of
-from flashlips_edge.speech.silence import silence_weight
+from flashlips_edge.speech.silence import REACH_STEPS, Fade, speech_steps
 
 STEP_NS = 1_000_000_000 // STEP_RATE_HZ
 CONTEXT_STEPS = 10  # speech heard on either side of a window, so that its edges sound like its middle
-SILENCE_STEPS = 85  # heard on either side of a step to judge its silence: 3 s, and what leads and holds
+LOOK_AHEAD_STEPS = 4  # 160 ms of the speech that follows is heard before a step of live speech is given
+JOIN_STEPS = 5  # steps in which one window of lips passes into the next
 
 
 class LipsTrack:
@@ -62,22 +63,28 @@ class LipsTrack:
 class SpeechToLips:
     """Speech in pieces of any length to lips vectors, 25 a second: log-mel, speech_encoder, audio_to_lips, silence.
 
-    audio_to_lips gives a window of 50 steps from the 10 before it. Of every window the last `new_steps` are new: 50 for
-    recorded speech (each step is made once), few for live speech (each step leaves soon after it was said).
-    By the weight of silence the lips go to `closed_lips`.
+    audio_to_lips gives a window of 50 steps from the 10 before it. Here a window holds some steps that were given before,
+    `new_steps` new ones and, last, LOOK_AHEAD_STEPS whose speech the new ones are to foresee. The new steps are moved to where the
+    last window left off, less and less from step to step, so that no border shows.
+
+    Recorded speech, without `new_steps`, takes windows nearly whole and waits for all that a step depends on: pieces give what the
+    whole gives. Live speech comes in chunks of `new_steps`; a step is there (new_steps + LOOK_AHEAD_STEPS) * 40 ms after its
+    speech began, at the latest. By the weight of silence the lips go to `closed_lips`.
     """
 
     def __init__(self, networks: Networks, reference_lips: np.ndarray, closed_lips: np.ndarray, new_steps: int | None = None):
         self._networks = networks
         self.speak_as(reference_lips, closed_lips)
-        self._new_steps = new_steps or networks.window
-        # Recorded speech waits for what comes after, so that pieces give what the whole gives; live speech cannot.
-        self._waits = SILENCE_STEPS if self._new_steps == networks.window else 0
-        self._overlap = networks.window - self._new_steps
+        self._new_steps = new_steps or networks.window - JOIN_STEPS - LOOK_AHEAD_STEPS
+        self._waits = LOOK_AHEAD_STEPS if new_steps else REACH_STEPS
+        self._overlap = networks.window - self._new_steps - LOOK_AHEAD_STEPS
         self._heard = np.zeros(0, np.float32)  # speech kept; its first sample is the start of step _heard_step
         self._heard_step = 0
         self._done = 0  # steps given
-        self._previous = np.repeat(self._closed_lips[None], networks.previous + self._overlap, axis=0)
+        self._ended = False
+        self._fade = Fade()
+        # The network goes on from its own lips, not from the ones that silence has closed.
+        self._own = np.repeat(self._closed_lips[None], networks.previous + self._overlap, axis=0)
 
     def speak_as(self, reference_lips: np.ndarray, closed_lips: np.ndarray) -> None:
         """From the next window on, for this face: its reference lips [4, 12] and closed mouth [12]."""
@@ -87,44 +94,47 @@ class SpeechToLips:
     def push(self, waveform: np.ndarray) -> np.ndarray:
         """The lips [n, 12] that this piece, float32 [N] at 16 kHz, makes possible; n may be 0."""
         self._heard = np.concatenate([self._heard, np.asarray(waveform, np.float32)])
-        known = self._heard_step + len(self._heard) // SAMPLES_PER_STEP - self._waits
-        lips = self._up_to(self._done + max(0, known - self._done) // self._new_steps * self._new_steps)
-        keep_from = max(self._heard_step, self._done - SILENCE_STEPS)
+        ready = self._heard_step + len(self._heard) // SAMPLES_PER_STEP - self._waits
+        lips = self._up_to(self._done + max(0, ready - self._done) // self._new_steps * self._new_steps)
+        keep_from = max(self._heard_step, self._done - REACH_STEPS)
         self._heard = self._heard[(keep_from - self._heard_step) * SAMPLES_PER_STEP :]
         self._heard_step = keep_from
         return lips
 
     def finish(self) -> np.ndarray:
         """The lips [n, 12] of what is left, which need not fill a window; the last step may be a part of 40 ms."""
+        self._ended = True
         return self._up_to(self._heard_step + steps_of(len(self._heard)))
 
     def _up_to(self, end: int) -> np.ndarray:
         """The lips of steps _done to `end`."""
-        if end <= self._done:
-            return np.zeros((0, len(self._closed_lips)), np.float32)
-        parts = []
+        parts = [np.zeros((0, len(self._closed_lips)), np.float32)]
         while self._done < end:
-            window = self._window(self._done - self._overlap)[self._overlap :]  # [new_steps, 12]
-            window = window[: end - self._done]
-            # The network goes on from its own lips, not from the ones that silence has closed.
-            self._previous = np.concatenate([self._previous, window])[-len(self._previous) :]
-            weight = self._silence(self._done, self._done + len(window))[:, None]
-            parts.append(window * (1 - weight) + self._closed_lips * weight)
-            self._done += len(window)
+            window = self._window(self._done - self._overlap)
+            new = window[self._overlap : self._overlap + min(self._new_steps, end - self._done)]
+            if self._done:
+                apart = self._own[-1] - window[self._overlap - 1]
+                new = new + apart * np.maximum(0, 1 - np.arange(1, len(new) + 1, dtype=np.float32) / (JOIN_STEPS + 1))[:, None]
+            self._own = np.concatenate([self._own, new])[-len(self._own) :]
+            weight = self._silence(len(new))[:, None]
+            parts.append(new * (1 - weight) + self._closed_lips * weight)
+            self._done += len(new)
         return np.concatenate(parts)
 
-    def _silence(self, start: int, end: int) -> np.ndarray:
-        """The weight of silence [end - start] of steps, judged by their surroundings."""
-        first = max(self._heard_step, start - SILENCE_STEPS)
-        begin, stop = ((step - self._heard_step) * SAMPLES_PER_STEP for step in (first, end + SILENCE_STEPS))
-        return silence_weight(self._heard[begin:stop])[start - first : end - first]
+    def _silence(self, count: int) -> np.ndarray:
+        """The weight of silence [count] of the next steps, judged by their surroundings."""
+        first = max(self._heard_step, self._done - REACH_STEPS)
+        begin, stop = ((step - self._heard_step) * SAMPLES_PER_STEP for step in (first, self._done + count + REACH_STEPS))
+        return self._fade(speech_steps(self._heard[begin:stop])[self._done - first :], count)
 
     def _window(self, start: int) -> np.ndarray:
-        """The lips [window, 12] from step `start`, which may lie before the speech: that is silence."""
+        """The lips [window, 12] from step `start`, which may lie before the speech: that is silence, as after its end."""
         first, last = start - CONTEXT_STEPS, start + self._networks.window + CONTEXT_STEPS
+        if not self._ended:  # what has not been heard yet is left out: silence in its place would close the mouth
+            last = min(last, self._heard_step + len(self._heard) // SAMPLES_PER_STEP)
         begin, end = (first - self._heard_step) * SAMPLES_PER_STEP, (last - self._heard_step) * SAMPLES_PER_STEP
         piece = self._heard[max(begin, 0) : max(end, 0)]
         piece = np.pad(piece, (max(-begin, 0), max(end - max(begin, 0) - len(piece), 0)))
         speech = self._networks.speech(log_mel(piece))[CONTEXT_STEPS : CONTEXT_STEPS + self._networks.window]
-        previous = self._previous[: self._networks.previous]  # the steps just before the window
+        previous = self._own[: self._networks.previous]  # the steps just before the window
         return self._networks.audio_to_lips(speech, self._reference_lips, previous)

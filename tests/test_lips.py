@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_bundle
 
+from flashlips_edge.bundle import Bundle
 from flashlips_edge.identity import PRESS, Identity, choose_references
-from flashlips_edge.lips import STEP_NS, LipsTrack, SpeechToLips
+from flashlips_edge.lips import LOOK_AHEAD_STEPS, STEP_NS, LipsTrack, SpeechToLips
+from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.networks import Networks
 from flashlips_edge.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
@@ -68,9 +70,63 @@ def test_the_lips_of_a_step_belong_to_the_sound_of_that_step(networks):
         assert loud[62:78].min() > max(loud[20:58].max(), loud[82:120].max())
 
 
-def test_live_lips_come_before_the_speech_ends(networks):
-    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=5)
-    assert [len(to_lips.push(voice(2.5))) for _ in range(8)] == [0, 5] * 4
+@pytest.mark.parametrize("new_steps", [1, 3, 5])
+def test_live_lips_come_one_chunk_and_the_look_ahead_after_their_speech(networks, new_steps):
+    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps)
+    heard = np.arange(1, 41)
+    given = np.cumsum([len(to_lips.push(voice(1))) for _ in heard])
+    assert np.all(given % new_steps == 0)
+    assert np.all(heard - given < new_steps + LOOK_AHEAD_STEPS)
+
+
+class Quarrelling:
+    """Networks whose every window puts the same slow lips somewhere else."""
+
+    window, previous = 50, 10
+
+    def __init__(self):
+        self.apart, self.windows = 1.0, 0
+
+    def speech(self, mel):
+        return np.zeros((len(mel) // 4, 1), np.float32)
+
+    def audio_to_lips(self, speech, reference_lips, previous_lips):
+        self.windows += 1
+        self.apart = -self.apart
+        return np.full((50, 12), self.apart, np.float32)
+
+
+@pytest.mark.parametrize("new_steps", [None, 3, 5, 20], ids=["recorded", "live 3", "live 5", "live 20"])
+def test_windows_that_disagree_pass_into_each_other(new_steps):
+    networks = Quarrelling()
+    lips = spoken(networks, [voice(150)], new_steps)
+    speaking = slice(5, 150)  # once the mouth is open
+    assert networks.windows > 3
+    assert np.abs(np.diff(lips[speaking], axis=0)).max() < 2 / 5, "a border shows: the windows are 2 apart"
+
+
+@pytest.fixture(scope="module")
+def nano() -> Networks:
+    return Networks(Bundle.open("nano"), threads=1)
+
+
+def test_live_speech_has_no_borders_and_follows_the_whole(nano, data_path):
+    waveform = read_audio(data_path("test/speech/jfk.wav"))[: 5 * 16_000]
+    closed = np.asarray(nano.bundle.lips_closed, np.float32)
+    whole, live = (SpeechToLips(nano, np.repeat(closed[None], 4, axis=0), closed, new_steps) for new_steps in (None, 5))
+    whole_lips = np.concatenate([whole.push(waveform), whole.finish()])
+    pieces = np.split(waveform, np.arange(320, len(waveform), 320))
+    live_lips = np.concatenate([live.push(piece) for piece in pieces] + [live.finish()])
+
+    # Speech moves the lips more at some steps than at others: the whole says how much. Where they part or close, borders are no question.
+    change, whole_change = (np.linalg.norm(np.diff(lips, axis=0), axis=1) for lips in (live_lips, whole_lips))
+    talking = np.convolve(silence_weight(waveform) > 0, np.ones(17), "same")[1:] == 0
+    border = np.arange(len(change)) % 5 == 4
+    across, inside = (change[which & talking].sum() / whole_change[which & talking].sum() for which in (border, ~border))
+    assert talking.sum() > 50
+    assert across < 1.2 * inside
+    opening = nano.bundle.lips_opening
+    assert np.corrcoef(live_lips @ opening, whole_lips @ opening)[0, 1] > 0.9
 
 
 def test_live_speech_without_end_keeps_a_bounded_history(networks):

@@ -14,17 +14,25 @@ ABSOLUTE_FLOOR = -2.6  # bel of mel power, about -65 dBFS of speech
 STEADY = 0.05  # bel: a level that varies less than this over 0.4 s is a machine, not a voice
 SURROUNDING = 300  # feature frames, 3 s to either side
 HOLD_STEPS = 2  # 80 ms that speech goes on being speech
-FADE_STEPS = 3  # 120 ms from open to closed lips
+FADE_STEPS = 3  # 120 ms from open to closed lips, and back
+LEAD_STEPS = 10  # 400 ms: lips part, and breath is drawn, before a word is heard
+REACH_STEPS = SURROUNDING // MELS_PER_STEP + LEAD_STEPS + 1  # heard on either side of a step, at most, to judge its silence
 
 
 def silence_weight(waveform: np.ndarray) -> np.ndarray:
     """Weight of silence float32 [T] of a mono waveform float32 [N] at 16 kHz: 0 speech, 1 silence, blended in 120 ms.
 
-    The mouth is fully closed 200 ms after the last speech and starts to open one step before the first.
+    The mouth is fully closed 200 ms after the last speech and starts to open 400 ms before the first.
     """
+    speech = speech_steps(waveform)
+    return Fade()(speech, len(speech))
+
+
+def speech_steps(waveform: np.ndarray) -> np.ndarray:
+    """Whether somebody speaks, bool [T], in each step of a mono waveform float32 [N] at 16 kHz."""
     mel = log_mel(waveform)
     if not len(mel):
-        return np.zeros(0, np.float32)
+        return np.zeros(0, bool)
     power = 10 ** (mel[:, SPEECH_BANDS].astype(np.float64) * 4 - 2)
     level = np.log10(power.mean(1))  # [4T]
     smooth = _windows(level, 2).mean(1)
@@ -32,19 +40,24 @@ def silence_weight(waveform: np.ndarray) -> np.ndarray:
     loud = np.percentile(_windows(smooth, SURROUNDING), 95, axis=1)
     lively = _windows(smooth, 20).std(1) > STEADY
     speech = (smooth > floor + ABOVE_FLOOR) & (smooth > loud - BELOW_LOUD) & (smooth > ABSOLUTE_FLOOR) & lively
-    steps = speech.reshape(-1, MELS_PER_STEP).sum(1) >= 2  # [T]
-    return _blend(steps)
+    return speech.reshape(-1, MELS_PER_STEP).sum(1) >= 2
 
 
-def _blend(speech: np.ndarray) -> np.ndarray:
-    """Hold, lead and fade: bool [T] to weight float32 [T]."""
-    weight = np.empty(len(speech), np.float32)
-    since = HOLD_STEPS + FADE_STEPS  # a clip starts with its mouth closed
-    for i in range(len(speech)):
-        soon = speech[i] or (i + 1 < len(speech) and speech[i + 1])
-        since = 0 if soon else since + 1
-        weight[i] = np.clip((since - HOLD_STEPS) / FADE_STEPS, 0, 1)
-    return weight
+class Fade:
+    """Weights of silence from steps of speech, piece by piece: what has begun in one piece goes on in the next."""
+
+    def __init__(self) -> None:
+        self._since = HOLD_STEPS + FADE_STEPS  # steps without speech; a clip starts with its mouth closed
+        self._weight = 1.0
+
+    def __call__(self, speech: np.ndarray, count: int) -> np.ndarray:
+        """Weight float32 [count] of the first `count` steps of speech, bool [T]. The more steps follow them, the earlier it opens."""
+        weights = np.empty(count, np.float32)
+        for i in range(count):
+            self._since = 0 if speech[i : i + 1 + LEAD_STEPS].any() else self._since + 1
+            closing = min(max(self._since - HOLD_STEPS, 0) / FADE_STEPS, 1.0)
+            weights[i] = self._weight = max(closing, self._weight - 1 / FADE_STEPS)
+        return weights
 
 
 def _windows(values: np.ndarray, radius: int) -> np.ndarray:
