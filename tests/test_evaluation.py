@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.evaluation import folder, html, report, sheets, speed
+from flashlips_edge.evaluation import folder, html, plots, report, sheets, speed
 from flashlips_edge.evaluation.__main__ import main
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.landmarks import LipReader
@@ -100,6 +100,21 @@ def test_a_mark_may_be_so_much_above_another_figure():
     assert reached("same_face.masked_db.video", copied | {"same_face.masked_db.video": 22.1})
     assert not reached("same_face.masked_db.video", copied | {"same_face.masked_db.video": 21.9})
     assert reached("same_face.masked_db.video", {"same_face.masked_db.video": 21.9}) is None
+
+
+@pytest.mark.parametrize(
+    ("better", "order"),
+    [
+        ("up", ["copy", "random", "ours", "frozen"]),
+        ("down", ["frozen", "ours", "random", "copy"]),
+        ("to zero", ["frozen", "ours", "copy", "random"]),
+        ("to one", ["copy", "random", "frozen", "ours"]),
+    ],
+)
+def test_on_a_scale_right_is_better(better, order):
+    plot = plots.scale({"copy": -0.5, "random": -0.1, "ours": 0.9, "frozen": 1.3}, better)
+    dots = {name: float(x) for x, name in re.findall(r'<circle cx="([\d.]+)".*?<title>(\w+) ', plot)}
+    assert sorted(dots, key=dots.__getitem__) == order
 
 
 def findings(tmp_path: Path) -> Findings:

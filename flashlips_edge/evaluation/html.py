@@ -18,7 +18,7 @@ from flashlips_edge.files import atomic_path
 
 SHOWN = 3  # clips of a set that are drawn
 JPEG_QUALITY = 82
-ARROWS = {"up": "↑", "down": "↓", "to one": "→ 1"}
+ARROWS = {"up": "↑", "down": "↓", "to one": "→ 1", "to zero": "→ 0"}
 PROTOCOLS = {
     "own": "Reconstruction: a clip speaks its own sound",
     "crossed": "Cross audio: a clip speaks the sound of another clip",
@@ -95,7 +95,7 @@ def _protocols(findings: Findings) -> Iterable[str]:
         head = "".join(f"<th>{escape(name)}</th>" for name in sets)
         rows = [_scale_row(metrics, protocol, column, sets) for column in columns]
         yield f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
-        words = "Right is better. Each line goes from the worst of the four to the best, or to 1 where that is best; a bar is the mark."
+        words = "Right is better. Each line goes from the worst of the four to the best, or to the value that is best; a bar is the mark."
         yield f'<p class="quiet">{words}</p>'
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 
 import numpy as np
@@ -16,7 +16,14 @@ COLOURS = {
     "frozen": "#9e9e9e",
     "source": "#2e7d32",
 }
-MARGIN_PX = 8
+# How good a value is, and which is best where one is.
+GOODNESS: dict[str, tuple[Callable[[float], float], float | None]] = {
+    "up": (lambda value: value, None),
+    "down": (lambda value: -value, None),
+    "to one": (lambda value: -abs(value - 1), 1.0),
+    "to zero": (lambda value: -abs(value), 0.0),
+}
+MARGIN_PX, LABELS_PX = 8, 28
 
 
 def tracks(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], width_px: int = 420, height_px: int = 110) -> str:
@@ -26,24 +33,24 @@ def tracks(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], width_px: int = 4
     (left, right), (low, high) = _range(seconds), _range(values)
     parts = []
     for name, (x, y) in lines.items():
-        columns = MARGIN_PX + (x - left) / (right - left) * (width_px - 2 * MARGIN_PX)
+        columns = LABELS_PX + (x - left) / (right - left) * (width_px - LABELS_PX - MARGIN_PX)
         rows = height_px - 18 - (y - low) / (high - low) * (height_px - 18 - MARGIN_PX)
         points = " ".join(f"{column:.1f},{row:.1f}" for column, row in zip(columns, rows))
         stroke = 1.8 if name == "result" else 1.2
         parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="{stroke}"/>')
-    parts.append(_text(MARGIN_PX, height_px - 4, f"{left:.0f} s"))
+    parts.append(_text(LABELS_PX, height_px - 4, f"{left:.0f} s"))
     parts.append(_text(width_px - MARGIN_PX, height_px - 4, f"{right:.1f} s", "end"))
-    parts.append(_text(MARGIN_PX, 10, f"{high:.2f}"))
-    parts.append(_text(MARGIN_PX, height_px - 20, f"{low:.2f}"))
+    parts.append(_text(0, 14, f"{high:.2f}"))
+    parts.append(_text(0, height_px - 18, f"{low:.2f}"))
     return _svg(width_px, height_px, parts)
 
 
 def scale(values: Mapping[str, float], better: str, mark: float | None = None, width_px: int = 250, height_px: int = 26) -> str:
-    """A dot for each system on one axis that holds them all, and a bar at the mark: right is better, whether `better` is up, down, or
-    to one: then the axis ends at 1, and what is as far above it as another is below lies at the same place."""
-    goodness = {"up": float, "down": lambda value: -value, "to one": lambda value: -abs(value - 1)}[better]
+    """A dot for each system on one axis that holds them all, and a bar at the mark. Right is better, by the way `better` of GOODNESS:
+    where a value is best, the axis ends there, and what lies as far above it as another below is at the same place."""
+    goodness, best = GOODNESS[better]
     shown = [goodness(value) for value in [*values.values(), *([] if mark is None else [mark])]]
-    low, high = _range(np.array([*shown, *([0.0] if better == "to one" else [])]))
+    low, high = _range(np.array([*shown, *([] if best is None else [goodness(best)])]))
 
     def column(value: float) -> float:
         return 12 + (goodness(value) - low) / (high - low) * (width_px - 24)

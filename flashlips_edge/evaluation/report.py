@@ -26,9 +26,9 @@ COLUMNS: dict[str, tuple[str, int, str]] = {
     "sync": ("sync_confidence", 2, "up"),
     "offset": ("sync_offset", 1, "down"),
     "identity": ("identity", 4, "up"),
-    "jitter": ("jitter", 2, "to one"),
-    "lip jitter": ("lip_jitter", 2, "to one"),
-    "leak": ("leak", 2, "down"),
+    "jitter": ("jitter", 2, "down"),
+    "lip jitter": ("lip_jitter", 2, "down"),
+    "leak": ("leak", 2, "to zero"),
 }
 PROTOCOLS = ("own", "crossed")
 
