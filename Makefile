@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # keeps the run-time packages under 400 MB on disk: newer versions are 26 MB larger
 SMALL := "opencv-python-headless<4.12"
 
-.PHONY: demo test train bundle evaluate lint wheel clean
+.PHONY: demo test train ablations bundle evaluate bench-kernels lint wheel clean
 
 demo: $(VENV)/run.stamp
 	$(PY) -m flashlips_edge.demo
@@ -26,8 +26,14 @@ train: $(VENV)/dev.stamp
 bundle: $(VENV)/dev.stamp
 	$(PY) -m flashlips_edge.training.export --weights $(WEIGHTS) --card weights/nano/MODEL_CARD.md
 
+ablations: $(VENV)/dev.stamp
+	$(PY) -m flashlips_edge.training.ablations
+
 evaluate: $(VENV)/dev.stamp
 	$(PY) -m flashlips_edge.evaluation
+
+bench-kernels: $(VENV)/dev.stamp
+	$(PY) -m kernels.bench
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .
