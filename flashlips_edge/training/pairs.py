@@ -20,6 +20,8 @@ from flashlips_edge.training.clips import SET_WEIGHT
 REFERENCES = 4
 STILL = 0.3  # share of a clip's frames that count as the same head pose
 EXACT = 0.3  # grey levels
+NEAR = 6  # frames
+NEAR_SHARE = 0.6  # of the frames have references that look alike
 MOVED = 0.5  # share of those whose mouths differ most
 PARAMETERS = 6  # the synthetic head's true lips
 COMPARED = Box(100 / 160, 148 / 160, 50 / 160, 110 / 160)  # of two mouths
@@ -79,6 +81,27 @@ class Person:
         top, bottom, left, right = COMPARED.pixels(size)
         step, above = size // 40, size - height
         return self["lower"][:, top - above : bottom - above : step, left:right:step, 1].reshape(len(self), -1).astype(np.float32)
+
+    def near(self, t: int) -> np.ndarray:
+        """The few other frames that are most alike to frame ``t`` in head pose and mouth, not its neighbours in time."""
+        turned = np.abs(self["pose"] - self["pose"][t]).mean(1)  # [T]
+        moved = np.abs(self.mouths - self.mouths[t]).mean(1)
+        alike = turned / max(1e-6, turned.mean()) + moved / max(1e-6, moved.mean())
+        others = self.apart(t)
+        return others[np.argsort(alike[others], kind="stable")[:NEAR]]
+
+    def apart(self, t: int) -> np.ndarray:
+        """The frames that may be references of frame ``t``: not itself and not its neighbours."""
+        return np.flatnonzero(np.abs(np.arange(len(self)) - t) >= min(3, len(self) // 4))
+
+    def references(self, t: int, generator: np.random.Generator, count: int) -> np.ndarray:
+        """Frames to refer to: any, or, as on the run path, some that look alike among them."""
+        others = self.apart(t)
+        chosen = generator.choice(others, count, replace=len(others) < count)
+        if generator.random() < NEAR_SHARE:
+            few, near = int(generator.integers(1, count + 1)), self.near(t)
+            chosen[:few] = generator.choice(near, few, replace=len(near) < few)
+        return generator.permutation(chosen)
 
     def same_pose(self, t: int) -> np.ndarray:
         """The other frames whose head is nearly where it is in frame ``t`` and whose mouth is not."""
@@ -179,12 +202,10 @@ def draw(
     rows: list[tuple[np.ndarray, ...]] = []
     for index in generator.choice(len(people), count, p=weights):
         person = people[index]
-        length = len(person)
-        t = int(generator.integers(length))
+        t = int(generator.integers(len(person)))
         hidden = generator.random() < masked_share
         s = t if generator.random() < 0.1 else int(generator.choice(person.same_pose(t)))
-        others = np.flatnonzero(np.abs(np.arange(length) - t) >= min(3, length // 4))
-        seen = generator.choice(others, references, replace=len(others) < references)
+        seen = person.references(t, generator, references)
         rows.append(
             (
                 person["masked"][t] if hidden else person["latents"][s],
