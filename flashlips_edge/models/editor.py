@@ -3,7 +3,7 @@
 As in the paper: reference latents through a small trainable backbone, the lips vector expanded to constant maps,
 everything concatenated on channels, the residual to the input latent predicted in one pass; a U-Net or a transformer. Our
 choices: widths and depths; the lips vector also modulates every block; reference features are also read by attention, since an
-unseen face's mouth is rarely at equal positions: once before the backbone and, as recall, once after it, when it is known what is
+unseen face's mouth is rarely at equal positions: once at the start and, as recall, once at the end, when it is known what is
 looked for; only the latent rows of the lower face are seen and changed.
 """
 
@@ -53,7 +53,7 @@ class Editor(nn.Module, ABC):
 
     @abstractmethod
     def features(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """The backbone: x [B, width, rows, w], embedding of the lips [B, embedding] -> [B, width, rows, w]."""
+        """The U-Net or the transformer: x [B, width, rows, w], embedding of the lips [B, embedding] -> [B, width, rows, w]."""
 
     def forward(self, latent: Tensor, reference_latents: Tensor, lips: Tensor) -> Tensor:
         top, bottom = self.rows
