@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -168,7 +169,7 @@ def main(
     with Shards(out, size) as shards:
         new = [path for path in paths if not shards.done(str(path.resolve()), path.stat().st_size)]
         shards.parts.mkdir()
-        pool = ProcessPoolExecutor(workers)
+        pool = ProcessPoolExecutor(max(1, min(workers, len(new))), get_context("spawn"))  # a fork would copy the locks of torch and OpenCV
         try:
             prepared = pool.map(prepare_video, new, repeat(shards.parts), repeat(size), repeat(syncnet))
             for path, (outcome, clips) in zip(tqdm(new, unit="video"), prepared):

@@ -60,8 +60,8 @@ class Shards:
             left.unlink()
         if (self.folder / "manifest.json").exists():
             self.manifest = json.loads((self.folder / "manifest.json").read_text())
-            if self.manifest["crop_size"] != self.crop_size:
-                size = self.manifest["crop_size"]
+            if (size := self.manifest["crop_size"]) != self.crop_size:
+                self._stack.close()
                 raise UserError(f"--out {self.folder}: it holds crops of {size} px, not {self.crop_size}; choose another folder")
             self._forget_missing_shards()
         return self
@@ -83,12 +83,20 @@ class Shards:
 
     def add(self, source: str, size: int, outcome: str, clips: dict[str, Members]) -> None:
         """Put the clips of one input, by name ``<set>.<clip>``, into a shard, and its outcome into the manifest."""
+        start = self._tar.offset if self._tar else 0
         try:
             for name, members in clips.items():
                 self._write(name, members)
-        except OSError as error:
-            raise UserError(f"--out {self.folder}: {error.strerror}; make room and run it again") from None
-        self._pending[source] = {"bytes": size, "outcome": outcome, "clips": sorted(clips)}
+        except BaseException as error:
+            if self._tar is not None:  # an input is whole or not there
+                self._file.seek(start)
+                self._file.truncate()
+                self._tar.offset = start
+            if isinstance(error, OSError):
+                raise UserError(f"--out {self.folder}: {error.strerror}; make room and run it again") from None
+            raise
+        shard = self._name if clips else None
+        self._pending[source] = {"bytes": size, "outcome": outcome, "clips": sorted(clips), "shard": shard}
         if self._tar is not None and self._tar.offset >= SHARD_BYTES:
             self.close_shard()
 
@@ -100,30 +108,21 @@ class Shards:
             path = self.folder / self._name
             clips = sum(len(entry["clips"]) for entry in self._pending.values())
             self.manifest["shards"][path.name] = {"sha256": _sha256(path), "bytes": path.stat().st_size, "clips": clips}
-            for entry in self._pending.values():
-                entry["shard"] = path.name if entry["clips"] else None
         self.manifest["inputs"] |= self._pending
         self._pending = {}
         write_bytes(self.folder / "manifest.json", json.dumps(self.manifest, indent=1, ensure_ascii=False).encode())
 
     def _write(self, name: str, members: Members) -> None:
-        """Append a clip to the open shard, or to a new one; of a clip that could not be written nothing stays behind."""
+        """Append a clip to the open shard, or to a new one."""
         if self._tar is None:
             self._name = next(n for i in range(10**6) if (n := f"clips-{i:05d}.tar") not in self.manifest["shards"])
             self._shard = ExitStack()
             self._file, self._tar = self._shard.enter_context(_new_shard(self.folder / self._name))
-        start = self._tar.offset
-        try:
-            for extension, content in members.items():
-                data = content.read_bytes() if isinstance(content, Path) else _encoded(content)
-                info = tarfile.TarInfo(f"{name.replace('.', '/', 1)}.{extension}")
-                info.size = len(data)
-                self._tar.addfile(info, io.BytesIO(data))
-        except BaseException:
-            self._file.seek(start)
-            self._file.truncate()
-            self._tar.offset = start
-            raise
+        for extension, content in members.items():
+            data = content.read_bytes() if isinstance(content, Path) else _encoded(content)
+            info = tarfile.TarInfo(f"{name.replace('.', '/', 1)}.{extension}")
+            info.size = len(data)
+            self._tar.addfile(info, io.BytesIO(data))
 
     def _forget_missing_shards(self) -> None:
         """A shard that was deleted or cut off takes its inputs with it, so that they are prepared again."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +91,7 @@ def main(
     seeds = {"demo.avatar": None, **{f"synthetic.{seed}": seed for seed in range(FIRST_SEED, FIRST_SEED + people)}}
     with Shards(out, size) as shards:
         new = {name: seed for name, seed in seeds.items() if not shards.done(f"the synthetic head: {name}", 0)}
-        pool = ProcessPoolExecutor(workers)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"))  # a fork would copy the locks of torch and OpenCV
         try:
             for name, members in zip(tqdm(new, unit="person"), pool.map(make, new.values(), repeat(size))):
                 shards.add(f"the synthetic head: {name}", 0, "1 kept", {name: members})
