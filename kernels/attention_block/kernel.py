@@ -44,7 +44,8 @@ def attention_block(
     if width % heads or not HEAD_SIZES[0] <= width // heads <= HEAD_SIZES[1]:
         raise ValueError(f"attention_block: heads is {heads} at width {width}, wanted heads of {HEAD_SIZES[0]} to {HEAD_SIZES[1]}")
     if (norm_weight is None) != (norm_bias is None):
-        raise ValueError(f"attention_block: {'norm_weight' if norm_weight is None else 'norm_bias'} is None, wanted both of the norm or neither")
+        missing = "norm_weight" if norm_weight is None else "norm_bias"
+        raise ValueError(f"attention_block: {missing} is None, wanted norm_weight and norm_bias or neither")
     shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {
         "qkv_weight": (qkv_weight, (3 * width, width)),
         "qkv_bias": (qkv_bias, (3 * width,)),

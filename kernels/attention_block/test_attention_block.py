@@ -121,6 +121,7 @@ def test_a_wrong_shape_is_named(name: str) -> None:
         ({"heads": 3}, "heads is 3 at width 32"),
         ({"heads": 4}, "heads of 16 to 128"),
         ({"lengths": torch.ones(1)}, "lengths is torch.float32"),
+        ({"norm_weight": torch.ones(32)}, "norm_bias is None"),
         ({"norm_weight": torch.ones(32), "norm_bias": torch.ones(32), "groups": 5}, "groups is 5"),
     ],
 )

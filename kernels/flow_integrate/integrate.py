@@ -24,8 +24,9 @@ def integrate(
 ) -> Tensor:
     """What the model gives for these inputs: lips [B, T, 12]. ``weights`` are the model's, packed."""
     keep = torch.cat([noise.new_ones(len(noise)), noise.new_zeros(len(noise))])
-    twice = [torch.cat([each, each]) for each in (speech, emotion, reference_lips, previous_lips)]
-    before, condition = model.context(*twice, keep, torch.ones_like(keep))
+    conditions = speech, emotion, reference_lips, previous_lips, keep.new_ones(len(noise))
+    heard, who, references, previous, keep_previous = (torch.cat([each, each]) for each in conditions)
+    before, condition = model.context(heard, who, references, previous, keep, keep_previous)
     heads = model.layers[0].attention.heads
     lips = flow_integrate(
         noise, before, conditions_of(model, condition), weights, heads, model.steps, model.step.guidance, model.solver, programs, together

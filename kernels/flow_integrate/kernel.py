@@ -154,5 +154,6 @@ def choose_blocks(rows: int, width: int, programs: int, element_size: int) -> di
     program's rows of a norm in one block, as far as registers hold them."""
     share = min(triton.next_power_of_2(triton.cdiv(rows, programs)), max(1, 4096 // triton.next_power_of_2(width)))
     features = min(64, max(16, triton.next_power_of_2(triton.cdiv(width, programs))))
-    blocks = {"BLOCK_R": 128 if rows > 64 else 64, "BLOCK_F": features, "BLOCK_K": 128 // element_size, "BLOCK_Q": 16, "ROWS": share}
+    inner = min(128 // element_size, max(16, width // 8))
+    blocks = {"BLOCK_R": 128 if rows > 64 else 64, "BLOCK_F": features, "BLOCK_K": inner, "BLOCK_Q": 16, "ROWS": share}
     return {**blocks, "num_warps": 8, "num_stages": 3}

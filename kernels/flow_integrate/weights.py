@@ -40,18 +40,16 @@ def pack(model: AudioToLips) -> FlowWeights:
         return torch.stack([layer.get_parameter(name).detach() for layer in model.layers])
 
     linears = "attention.qkv", "attention.project", "mlp.0", "mlp.2"
-    return FlowWeights(
+    tensors = [
         stack("modulation.weight").flatten(0, 1),
         stack("modulation.bias").flatten(),
         *(stack(f"{name}.{kind}") for name in linears for kind in ("weight", "bias")),
-        model.norm.weight.detach(),
-        model.norm.bias.detach(),
-        model.leave.weight.detach(),
-        model.leave.bias.detach(),
-        model.enter.weight.detach().T.contiguous(),
-        model.enter.bias.detach(),
-        model.position.detach()[0],
-    )
+        *(model.norm.weight, model.norm.bias, model.leave.weight, model.leave.bias),
+        model.enter.weight.T.contiguous(),
+        model.enter.bias,
+        model.position[0],
+    ]
+    return FlowWeights(*(tensor.detach() for tensor in tensors))
 
 
 def times(steps: int, solver: str) -> list[float]:

@@ -17,8 +17,9 @@ class FusedAudioToLips(AudioToLips):
         if torch.is_grad_enabled():
             return super().forward(noise, speech, emotion, reference_lips, previous_lips)
         keep = torch.cat([noise.new_ones(len(noise)), noise.new_zeros(len(noise))])
-        twice = [torch.cat([each, each]) for each in (speech, emotion, reference_lips, previous_lips)]
-        before, condition = self.context(*twice, keep, torch.ones_like(keep))
+        conditions = speech, emotion, reference_lips, previous_lips, keep.new_ones(len(noise))
+        heard, who, references, previous, keep_previous = (torch.cat([each, each]) for each in conditions)
+        before, condition = self.context(heard, who, references, previous, keep, keep_previous)
 
         def advance(z: Tensor, velocities: Tensor, size: float) -> tuple[Tensor, Tensor]:
             return flow_step(z, velocities, size, self.step.guidance, self.enter.weight, self.enter.bias, before, self.position)

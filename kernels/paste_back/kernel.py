@@ -16,7 +16,7 @@ from kernels.paste_back.replace import blur_kernel, change_kernel
 from kernels.paste_back.weights import feather, gaussian
 from kernels.yuv import yuv_of_rgb
 
-BLOCK = 512
+BLOCK, BLEND = 512, 128  # pixels of a program on the crop; pixels or quads of one on the frame: one to a thread, which needs many registers
 SMALLEST = 16  # crop, in pixels
 
 
@@ -43,14 +43,13 @@ def paste_back(
     weight = _replaced(crop, edited, mask)
     sizes = height, width, size, across, down, frame.stride(0), frame.stride(1)
     if colour is None:
-        blend_rgb_kernel[(triton.cdiv(across * down, BLOCK), len(frame))](
-            frame, out, crop, edited, weight, mask, places, *sizes, BLOCK=BLOCK
+        blend_rgb_kernel[(triton.cdiv(across * down, BLEND), len(frame))](
+            frame, out, crop, edited, weight, mask, places, *sizes, BLOCK=BLEND
         )  # fmt: skip
     else:
         matrix = yuv_of_rgb(colour).float().to(frame.device)
-        quads = BLOCK // 2  # a program holds four pixels of each
-        blend_nv12_kernel[(triton.cdiv(across * down // 4, quads), len(frame))](
-            frame, out, crop, edited, weight, mask, places, matrix, *sizes, BLOCK=quads
+        blend_nv12_kernel[(triton.cdiv(across * down // 4, BLEND), len(frame))](
+            frame, out, crop, edited, weight, mask, places, matrix, *sizes, BLOCK=BLEND
         )  # fmt: skip
     return out
 
