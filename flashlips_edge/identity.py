@@ -1,4 +1,4 @@
-"""What the editor and the lips networks need to know of one face: reference latents, their lips, the closed mouth."""
+"""What the editor and the lips networks need to know of one face: crops to refer to, reference lips, the closed mouth."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashlips_edge.networks import N_REFERENCES, Networks
+from flashlips_edge.references import References
 
 CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the closed mouth
 PRESS = 1.0  # closed lips go this much beyond the face's own: the editor closes an unseen open mouth by less than it is asked
@@ -18,29 +19,33 @@ GATHER_LIMIT = 64  # crops of a live face, about 13 s
 class Identity:
     """One face, from some crops of it.
 
-    reference_latents float32 [4C, h, w] and reference_lips float32 [4, 12]: four crops whose lips differ most, from the most
-    closed to the most open; fewer crops than four repeat. closed_lips float32 [12]: the lips vector of the closed mouth.
+    references: the crops. reference_lips float32 [4, 12]: those of four crops whose lips differ most, from the most closed to the
+    most open; fewer crops than four repeat. closed_lips float32 [12]: the lips vector of the closed mouth.
     """
 
-    reference_latents: np.ndarray
+    references: References
     reference_lips: np.ndarray
     closed_lips: np.ndarray
 
     @staticmethod
     def of(networks: Networks, crops: list[np.ndarray]) -> Identity:
         """The identity in crops, uint8 [S, S, 3] each, at least one."""
-        lips = np.concatenate([networks.lips(crop[None]) for crop in crops])  # [N, 12]
-        return Identity._from_lips(networks, crops, lips)
+        references = References(networks)
+        for crop in crops:
+            references.add(crop, networks.lips(crop[None])[0])
+        return Identity.in_references(networks, references)
 
     @staticmethod
-    def _from_lips(networks: Networks, crops: list[np.ndarray], lips: np.ndarray) -> Identity:
+    def in_references(networks: Networks, references: References) -> Identity:
+        """The identity in the crops of ``references``, at least one; more may come."""
+        lips = references.lips
         opening = lips @ networks.bundle.lips_opening  # [N]
         chosen = choose_references(lips, opening)
-        latents = networks.encode(np.stack([crops[i] for i in chosen]))  # [4, C, h, w]
+        references.encode(chosen)
         most_closed = np.argsort(opening)[: max(1, round(CLOSED_SHARE * len(lips)))]
         closed = lips[most_closed].mean(0)
         pressed = closed + PRESS * (closed - lips[chosen].mean(0))
-        return Identity(latents.reshape(-1, *latents.shape[2:]), lips[chosen], pressed)
+        return Identity(references, lips[chosen], pressed)
 
 
 def choose_references(lips: np.ndarray, opening: np.ndarray) -> list[int]:
@@ -59,24 +64,23 @@ def choose_references(lips: np.ndarray, opening: np.ndarray) -> list[int]:
 class LiveIdentity:
     """The identity of a live face: a crop every 200 ms, 64 at most; chosen anew whenever their number is a power of two.
 
-    So the references are there with the first face, change seven times in 13 s, and stay from then on.
+    So the closed mouth is known with the first face, changes seven times in 13 s, and stays from then on.
     """
 
     def __init__(self, networks: Networks):
         self._networks = networks
-        self._crops: list[np.ndarray] = []
-        self._lips: list[np.ndarray] = []
+        self._references = References(networks)
+        self._count = 0
         self._next_ns = 0
         self.identity: Identity | None = None
 
     def see(self, crop: np.ndarray, pts_ns: int) -> Identity:
         """Take note of a crop uint8 [S, S, 3] of the face; gives the identity as known now."""
-        if self.identity is None or (len(self._crops) < GATHER_LIMIT and pts_ns >= self._next_ns):
+        if self.identity is None or (self._count < GATHER_LIMIT and pts_ns >= self._next_ns):
             self._next_ns = pts_ns + GATHER_EVERY_NS
-            self._crops.append(crop)
-            self._lips.append(self._networks.lips(crop[None])[0])
-            count = len(self._crops)
-            if count & (count - 1) == 0:
-                self.identity = Identity._from_lips(self._networks, self._crops, np.stack(self._lips))
+            self._references.add(crop, self._networks.lips(crop[None])[0])
+            self._count += 1
+            if self._count & (self._count - 1) == 0:
+                self.identity = Identity.in_references(self._networks, self._references)
         assert self.identity is not None
         return self.identity

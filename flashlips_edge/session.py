@@ -173,7 +173,8 @@ class Session:
             identity = self._identity_for(targets[faces[0]])
             crops = _crops([targets[i] for i in faces])
             latents = self._latents([targets[i] for i in faces])
-            images = self.networks.edit(crops, latents, identity.reference_latents, np.stack([lips[i] for i in faces]))
+            wanted = np.stack([lips[i] for i in faces])
+            images = self.networks.edit(crops, latents, identity.references.like(crops, wanted), wanted)
         for i, image in zip(faces, images):
             edited[i] = image
         return edited

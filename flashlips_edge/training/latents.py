@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.face.pose import upper_face
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.lips import FACE_SIZE
 from flashlips_edge.models.presets import load_preset
@@ -30,7 +31,6 @@ VARIANTS = {"grid_s1": 2, "grid_multi": 40, "crema_d": 32, "synthetic": 1, "demo
 STRIDE = {"grid_s1": 3, "grid_multi": 2, "crema_d": 2, "synthetic": 1, "demo": 1}  # every n-th frame
 MAX_CLIPS = {"grid_s1": 160}
 SdxlFolder = Annotated[Optional[Path], typer.Option("--sdxl", help="folder of the SDXL VAE; none: the autoencoder of our own")]  # noqa: UP045
-POSE_BOX = boxes.Box(24 / 160, 84 / 160, 30 / 160, 130 / 160)  # the upper face
 
 
 def load_autoencoder(preset: dict[str, Any], weights: Path, sdxl: Path | None) -> Autoencoder | SDXLAutoencoder:
@@ -53,11 +53,8 @@ def masked(crops: np.ndarray) -> np.ndarray:
 
 
 def pose_of(crops: np.ndarray) -> np.ndarray:
-    """What tells two head poses apart: the small grey upper face, float32 [T, 200]."""
-    top, bottom, left, right = POSE_BOX.pixels(crops.shape[1])
-    upper = [cv2.cvtColor(c[top:bottom, left:right], cv2.COLOR_RGB2GRAY) for c in crops]
-    small = [cv2.resize(c, (20, 10), interpolation=cv2.INTER_AREA) for c in upper]
-    return np.stack(small).reshape(len(crops), -1).astype(np.float32)
+    """What tells two head poses apart, float32 [T, 200]."""
+    return np.stack([upper_face(crop) for crop in crops])
 
 
 @torch.no_grad()

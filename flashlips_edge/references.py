@@ -1,0 +1,61 @@
+"""Reference latents for each frame: of the crops known of a face, those most like what the frame shall become.
+
+A mouth that was seen once at this opening need not be invented: nearest in lips and in head pose, the editor copies its teeth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashlips_edge.face.pose import upper_face
+from flashlips_edge.networks import N_REFERENCES, Networks
+
+
+class References:
+    """Crops of one face, with the lips vector and the pose of each. Not for use by two threads at once."""
+
+    def __init__(self, networks: Networks):
+        self._networks = networks
+        self._crops: list[np.ndarray] = []
+        self._lips: list[np.ndarray] = []
+        self._poses: list[np.ndarray] = []
+        self._latents: dict[int, np.ndarray] = {}  # by the crop's number, encoded when it is first needed
+
+    def add(self, crop: np.ndarray, lips: np.ndarray) -> None:
+        """One more crop uint8 [S, S, 3] and its lips vector [12]."""
+        self._crops.append(crop)
+        self._lips.append(lips)
+        self._poses.append(upper_face(crop))
+
+    @property
+    def lips(self) -> np.ndarray:
+        """float32 [N, 12], of all crops."""
+        return np.stack(self._lips)
+
+    def encode(self, chosen: list[int]) -> None:
+        """Encode these crops now, so that no frame waits for them."""
+        if new := sorted(set(chosen) - set(self._latents)):
+            self._latents |= zip(new, self._networks.encode(np.stack([self._crops[i] for i in new])))
+
+    def like(self, crops: np.ndarray, lips: np.ndarray) -> np.ndarray:
+        """Reference latents float32 [B, 4C, h, w] for crops uint8 [B, S, S, 3] that shall have lips [B, 12].
+
+        At most one crop for each frame is newly encoded, so that a live frame never waits for more; until then the nearest that
+        are known stand in.
+        """
+        all_lips, poses = self.lips, np.stack(self._poses)
+        nearest = [by_likeness(all_lips, poses, wanted, upper_face(crop)) for crop, wanted in zip(crops, lips)]
+        self.encode([int(order[0]) for order in nearest])
+        opening = all_lips @ self._networks.bundle.lips_opening
+        return np.stack([self._stack([i for i in order if i in self._latents], opening) for order in nearest])
+
+    def _stack(self, known: list[int], opening: np.ndarray) -> np.ndarray:
+        """The first four, from the most closed to the most open, as one [4C, h, w]; fewer repeat."""
+        chosen = sorted(np.resize(known[:N_REFERENCES], N_REFERENCES), key=lambda i: float(opening[i]))
+        return np.concatenate([self._latents[i] for i in chosen])
+
+
+def by_likeness(lips: np.ndarray, poses: np.ndarray, wanted: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Numbers of lips [N, 12] and poses [N, P], the most like wanted [12] and pose [P] first; both count alike."""
+    apart, turned = np.linalg.norm(lips - wanted, axis=1), np.abs(poses - pose).mean(1)
+    return np.argsort(apart / max(1e-6, apart.mean()) + turned / max(1e-6, turned.mean()), kind="stable")

@@ -1,0 +1,83 @@
+"""Which crops of a face an edited frame refers to, and what that costs a live frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_bundle import tiny_bundle
+
+from flashlips_edge.networks import Networks
+from flashlips_edge.references import References, by_likeness
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Networks:
+    return Networks(tiny_bundle(tmp_path_factory.mktemp("bundle")), threads=1)
+
+
+def crop(networks: Networks, level: int, upper: int = 100) -> np.ndarray:
+    """A crop whose lower half tells it apart; its upper half is its pose."""
+    picture = np.full((networks.crop_size, networks.crop_size, 3), level, np.uint8)
+    picture[: networks.crop_size // 2 + 10] = upper
+    return picture
+
+
+def lips(opening: float) -> np.ndarray:
+    return np.full(12, opening, np.float32)
+
+
+def known(networks: Networks, openings: list[float], level: int = 100) -> References:
+    """A face seen with these openings in one pose."""
+    references = References(networks)
+    for i, opening in enumerate(openings):
+        references.add(crop(networks, level + i), lips(opening))
+    return references
+
+
+def test_a_frame_refers_to_the_mouths_that_are_most_like_its_own(networks: Networks) -> None:
+    openings = [0.0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.0]
+    references = known(networks, openings)
+    references.encode(list(range(8)))
+    given = references.like(crop(networks, 103)[None], lips(0.85)[None])
+    wanted = networks.encode(np.stack([crop(networks, 100 + i) for i in (4, 5, 6, 7)]))
+    assert np.array_equal(given[0], np.concatenate(wanted))
+
+
+def test_of_equal_mouths_the_nearest_head_pose_is_taken(networks: Networks) -> None:
+    references = References(networks)
+    for level in (20, 60, 100, 140, 180, 220):
+        references.add(crop(networks, 10, level), lips(0.5))
+    references.encode(list(range(6)))
+    given = references.like(crop(networks, 10, 125)[None], lips(0.5)[None])
+    near = {latent.tobytes() for latent in networks.encode(np.stack([crop(networks, 10, level) for level in (60, 100, 140, 180)]))}
+    assert {latent.tobytes() for latent in np.split(given[0], 4)} == near
+
+
+def test_a_live_frame_waits_for_one_more_crop_at_most(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    references = known(networks, [i / 20 for i in range(20)])
+    references.encode([0, 7, 13, 19])
+    encoded: list[int] = []
+    encode = networks.encode
+    monkeypatch.setattr(networks, "encode", lambda crops: (encoded.append(len(crops)), encode(crops))[1])
+    for i in range(20):
+        references.like(crop(networks, 100)[None], lips(i / 20)[None])
+    assert max(encoded) == 1 and sum(encoded) <= 16, "each is encoded once, one at a time"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_face_that_was_hardly_seen_repeats_what_is_known(networks: Networks, count: int) -> None:
+    references = known(networks, [i / 4 for i in range(count)])
+    references.encode(list(range(count)))
+    given = references.like(crop(networks, 100)[None], lips(0.0)[None])
+    assert len({latent.tobytes() for latent in np.split(given[0], 4)}) == count
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=30), st.floats(-3, 3))
+def test_likeness_orders_all_and_the_very_same_comes_first(openings: list[float], wanted: float) -> None:
+    all_lips = np.stack([lips(value) for value in [*openings, wanted]])
+    poses = np.zeros((len(all_lips), 200), np.float32)
+    order = by_likeness(all_lips, poses, lips(wanted), poses[0])
+    assert sorted(order) == list(range(len(all_lips)))
+    assert np.allclose(all_lips[order[0]], lips(wanted), atol=1e-6)
