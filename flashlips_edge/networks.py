@@ -50,11 +50,10 @@ class Networks:
     def edit(self, crops: np.ndarray, latents: np.ndarray, reference_latents: np.ndarray, lips: np.ndarray) -> np.ndarray:
         """Pictures float32 [B, S, S, 3], 0 to 255, of crops uint8 [B, S, S, 3] that speak lips [B, 12].
 
-        latents [B, C, h, w] are the crops'; the reference latents [4C, h, w] are one face's, all crops share them. Above the
-        mouth the pictures are the crops' own.
+        latents [B, C, h, w] are the crops', reference latents [B, 4C, h, w] of the same face. Above the mouth the pictures are
+        the crops' own.
         """
-        references = np.repeat(reference_latents[None], len(latents), axis=0)  # [B, 4C, h, w]
-        edited = self._run("editor", latent=latents, reference_latents=references, lips=lips)["edited_latent"]
+        edited = self._run("editor", latent=latents, reference_latents=reference_latents, lips=lips)["edited_latent"]
         first_row = self._first_row(edited.shape[2])
         images = self._run("latent_decoder", edited_latent=edited[:, :, first_row:])["image"]  # [B, 3, S', S]
         pictures = crops.astype(np.float32)
