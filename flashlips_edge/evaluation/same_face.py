@@ -1,8 +1,9 @@
-"""Lips from the same face, lips encoder to editor, in two ways; copying a frame of the same clip is the mark to beat:
-the very frame that `cross` edits (copy), and of four the one whose upper face agrees best (best_copy).
+"""Lips from the same face, lips encoder to editor, in three ways; copying a frame of the same clip is the mark to beat: the very
+frame that `cross` edits (copy), of four the one whose upper face agrees best (best_copy), of all the most alike (like_copy).
 
-masked: the true frame with its mouth hidden is edited, four other frames are the references. Nothing of the true mouth
-        reaches the editor but its lips vector. Needs a bundle whose editor accepts a masked latent.
+masked: the true frame with its mouth hidden is edited, four other frames, drawn at random, are the references. Nothing of the
+        true mouth reaches the editor but its lips vector. Needs a bundle whose editor accepts a masked latent.
+masked_like: the same, with the references that the run path would choose from the clip's other frames.
 cross:  another frame is edited towards the true one's lips. The head's motion between the two cannot be known, so pairs
         whose heads are almost still are reported apart.
 """
@@ -15,7 +16,9 @@ from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
 from flashlips_edge.evaluation.recordings import Recording
+from flashlips_edge.face import pose
 from flashlips_edge.networks import N_REFERENCES, Networks
+from flashlips_edge.references import by_likeness
 
 PAIRS_PER_GRID_CLIP = 20
 CLIP_FRAMES = 75  # a GRID clip; longer ones give more pairs
@@ -31,10 +34,9 @@ def measure(networks: Networks, clips: list[Recording], seed: int = 0) -> tuple[
     rows: sheets.Rows = []
     for clip in clips:
         truth, other, results = _clip(networks, clip, draw)
-        copies = clip.crops[other[:, 0]]
+        copies, best, like = (clip.crops[column] for column in other.T)
         still = [psnr(upper_face(a), upper_face(b)) >= STILL_DB for a, b in zip(copies, clip.crops[truth])]
-        best = clip.crops[other[:, 1]]
-        for name, pictures in (("copy", copies), ("best_copy", best), *results.items()):
+        for name, pictures in (("copy", copies), ("best_copy", best), ("like_copy", like), *results.items()):
             dbs = [psnr(mouth_box(a), mouth_box(b)) for a, b in zip(pictures, clip.crops[truth])]
             values.setdefault(f"{name}_db", []).extend(dbs)
             values.setdefault(f"{name}_still_db", []).extend(db for db, keep in zip(dbs, still) if keep)
@@ -53,7 +55,7 @@ def upper_face(crop: np.ndarray) -> np.ndarray:
 
 
 def _clip(networks: Networks, clip: Recording, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Positions of the true frames [P], of the frames to copy [P, 2], and per protocol the results uint8 [P, S, S, 3]."""
+    """Positions of the true frames [P], of the frames to copy [P, 3], and per protocol the results uint8 [P, S, S, 3]."""
     count = len(clip.crops)
     n_pairs = max(2, round(PAIRS_PER_GRID_CLIP * min(count / CLIP_FRAMES, 3)))
     truth = np.sort(draw.choice(count, min(n_pairs, count), replace=False))
@@ -64,12 +66,17 @@ def _clip(networks: Networks, clip: Recording, draw: np.random.Generator) -> tup
     other = picks[:, 0]
     latents, lips = encode(networks, clip.crops), lips_of(networks, clip.crops)
     openings = lips @ networks.bundle.lips_opening  # the run path's references go from closed to open
-    picks = np.take_along_axis(picks, np.argsort(openings[picks], axis=1), axis=1)
-    references = reference_latents(latents, picks)
+    poses = np.stack([pose.upper_face(crop) for crop in clip.crops])
+    alike = np.stack([x[by_likeness(lips[x], poses[x], lips[i], poses[i])[:N_REFERENCES]] for i, x in zip(truth, far)])  # [P, 4]
+    references, nearest = (
+        reference_latents(latents, np.take_along_axis(some, np.argsort(openings[some], axis=1), axis=1)) for some in (picks, alike)
+    )
     results = {"cross": edit(networks, latents[other], references, lips[truth])}
     if networks.bundle.manifest.get("editor_accepts_masked"):
         top, bottom, left, right = networks.bundle.manifest["mask"]
         hidden = clip.crops[truth].astype(np.float32)
         hidden[:, top:bottom, left:right] = MASK_LEVEL
-        results["masked"] = edit(networks, encode(networks, hidden), references, lips[truth])
-    return truth, np.stack([other, best], 1), results
+        without_mouth = encode(networks, hidden)
+        results["masked"] = edit(networks, without_mouth, references, lips[truth])
+        results["masked_like"] = edit(networks, without_mouth, nearest, lips[truth])
+    return truth, np.stack([other, best, alike[:, 0]], 1), results
