@@ -38,17 +38,23 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip: compute capability (87 is sm_87), SMs, bytes and FLOPs per second at most, and the newest PTX that its oldest
-    supported driver reads (83 is PTX 8.3)."""
+    """One chip: its own name and the driver's, compute capability (87 is sm_87), SMs, bytes and FLOPs per second at most, and the
+    newest PTX that its oldest supported driver reads (83 is PTX 8.3)."""
 
     name: str
     device: str
+    reported: str
     capability: int
     processors: int
     bandwidth: float
     matmul: float
     ptx: int
     source: str
+
+    @property
+    def key(self) -> str:
+        """The chip in a table of measurements."""
+        return device_key(self.reported, self.processors)
 
     @property
     def limits(self) -> Limits:
@@ -59,23 +65,23 @@ class Chip:
         return max(flops / self.matmul, traffic / self.bandwidth)
 
 
+def device_key(reported: str, processors: int) -> str:
+    """A device in a table of measurements, by what the driver says of it."""
+    return f"{reported}, {processors} SMs"
+
+
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("orin", "Jetson AGX Orin 64 GB", 87, 16, 204.8e9, 42.5e12, 83, "Jetson AGX Orin Series Technical Brief: 170 sparse INT8 TOPS"),
-        Chip("orin-nano", "Jetson Orin Nano 8 GB Super", 87, 8, 102e9, 16.7e12, 83, "Jetson Orin Nano Super: 67 sparse INT8 TOPS"),
-        Chip("ada", "L40S", 89, 142, 864e9, 362e12, 83, "L40S data sheet"),
-        Chip("datacentre", "H200 SXM", 90, 132, 4.8e12, 989e12, 83, "H200 data sheet, half of the rate with sparsity"),
-        Chip("blackwell", "B200", 100, 148, 8e12, 2250e12, 87, "DGX B200 data sheet, one of eight, half of the rate with sparsity"),
-        Chip("thor", "Jetson T5000", 110, 20, 273e9, 259e12, 90, "Jetson Thor data sheet: an eighth of 2070 sparse FP4 TFLOPS"),
-        Chip("rtx", "GeForce RTX 5090", 120, 170, 1792e9, 209.5e12, 87, "NVIDIA RTX Blackwell GPU Architecture, appendix A"),
+        Chip("orin", "Jetson AGX Orin 64 GB", "Orin", 87, 16, 204.8e9, 42.5e12, 83, "AGX Orin Technical Brief: 170 sparse INT8 TOPS"),
+        Chip("orin-nano", "Jetson Orin Nano 8 GB Super", "Orin", 87, 8, 102e9, 16.7e12, 83, "data sheet: 67 sparse INT8 TOPS"),
+        Chip("ada", "L40S", "NVIDIA L40S", 89, 142, 864e9, 362e12, 83, "data sheet"),
+        Chip("datacentre", "H200 SXM", "NVIDIA H200", 90, 132, 4.8e12, 989e12, 83, "data sheet, half of the rate with sparsity"),
+        Chip("blackwell", "B200", "NVIDIA B200", 100, 148, 8e12, 2250e12, 87, "DGX B200 data sheet: one of eight, without sparsity"),
+        Chip("thor", "Jetson T5000", "NVIDIA Thor", 110, 20, 273e9, 259e12, 90, "data sheet: an eighth of 2070 sparse FP4 TFLOPS"),
+        Chip("rtx", "GeForce RTX 5090", "NVIDIA GeForce RTX 5090", 120, 170, 1792e9, 209.5e12, 87, "RTX Blackwell white paper, appendix A"),
     )
 }
-
-
-def fewest_processors(capability: int) -> int:
-    """The SMs of the smallest chip of a capability: programs that must all run at once may be no more."""
-    return min(chip.processors for chip in CHIPS.values() if chip.capability == capability)
 
 
 def find_chip(name: str) -> Chip:

@@ -85,19 +85,21 @@ def record(call: Callable[[], Any]) -> list[Launch]:
     launches: list[Launch] = []
 
     def take(function: Any, grid: Any) -> Callable[..., None]:
-        def launch(*arguments: Any, **options: Any) -> None:
-            names = inspect.signature(function.fn).parameters
-            bound = inspect.signature(function.fn).bind(*arguments, **{k: v for k, v in options.items() if k in names})
-            bound.apply_defaults()
-            sizes = grid(bound.arguments) if callable(grid) else grid
-            sizes = tuple(int(n) for n in (*sizes, 1, 1)[:3])
-            warps, stages = options.get("num_warps", 4), options.get("num_stages", 3)
-            launches.append(Launch(function, dict(bound.arguments), sizes, warps, stages, options.get("launch_cooperative_grid", False)))
-
-        return launch
+        return lambda *arguments, **options: launches.append(take_launch(function, grid, arguments, options))
 
     # a host function refuses tensors that no kernel can read, and here none will
     unchecked = mock.patch.object(checks, "INTERPRETED", tl.constexpr(True))
     with mock.patch.object(KernelInterface, "__getitem__", take), unchecked, torch.no_grad():
         call()
     return launches
+
+
+def take_launch(function: Any, grid: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Launch:
+    """`function[grid](*arguments, **options)`, not carried out."""
+    signature = inspect.signature(function.fn)
+    bound = signature.bind(*arguments, **{name: value for name, value in options.items() if name in signature.parameters})
+    bound.apply_defaults()
+    sizes = grid(bound.arguments) if callable(grid) else grid
+    x, y, z = (int(n) for n in (*sizes, 1, 1)[:3])
+    warps, stages = options.get("num_warps", 4), options.get("num_stages", 3)
+    return Launch(function, dict(bound.arguments), (x, y, z), warps, stages, options.get("launch_cooperative_grid", False))

@@ -1,4 +1,4 @@
-"""The launcher of compiled kernels, against a driver that records what it is told. No GPU is needed; `make gpu-check` uses one."""
+"""The launcher of compiled kernels, against a driver that records what it is told. No GPU is needed; `python -m kernels.aot.on_gpu` uses one."""
 
 from __future__ import annotations
 
@@ -99,6 +99,8 @@ def test_a_launch_has_the_manifest_s_shape_and_the_arguments_in_order(tmp_path: 
     values, types = (4096, 2.0, 1000, 0, 0), (ctypes.c_void_p, ctypes.c_float, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
     assert driver.of("cuLaunchKernel") == [(12, 4, 2, 1, 128, 1, 1, 1024, 5, (values, types), 0)]
     assert not driver.of("cuFuncSetAttribute")
+    kernels.launch("scale", {"count": 1000, "x": Array(4096), "factor": 2}, grid=(9, 1, 1))
+    assert driver.of("cuLaunchKernel")[1][1:4] == (9, 1, 1)
     kernels.close()
     assert driver.of("cuModuleUnload") == [(11,)]
     with pytest.raises(ValueError, match="'scale' is not one of"):

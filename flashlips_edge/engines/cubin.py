@@ -81,10 +81,10 @@ class CubinKernels:
                 self._call("cuFuncSetAttribute", function, attribute, self._entries[name]["shared"])
             self._functions[name] = function
 
-    def launch(self, name: str, arguments: dict[str, Any], stream: int = 0) -> None:
+    def launch(self, name: str, arguments: dict[str, Any], stream: int = 0, grid: tuple[int, int, int] | None = None) -> None:
         """Enqueue kernel `name` on `stream`, a CUstream as a number; arguments by the names in the manifest.
 
-        Raises ValueError naming the argument that is missing, unknown, of another type, or not aligned as it was compiled for.
+        `grid` in place of the manifest's, where sizes of the shape stayed arguments. Raises ValueError naming the argument that is missing, unknown, of another type, or not aligned as it was compiled for.
         """
         if name not in self._entries:
             raise ValueError(f"kernel {name!r} is not one of {sorted(self._entries)}")
@@ -92,7 +92,7 @@ class CubinKernels:
         values, types, producers = pack(entry, arguments)
         for producer in producers - {stream or 1}:  # 1 is the legacy default stream, as 0 is
             self._call("cuStreamSynchronize", producer)
-        shape = (*entry["grid"], *entry["block"], entry["shared"], stream)
+        shape = (*(grid or entry["grid"]), *entry["block"], entry["shared"], stream)
         if entry["cooperative"]:
             self._call("cuLaunchCooperativeKernel", self._functions[name], *shape, (values, types))
         else:

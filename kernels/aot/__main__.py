@@ -11,7 +11,7 @@ from kernels.aot.compile import Compiled, compile_kernel
 from kernels.aot.folder import check, write
 from kernels.chips import CHIPS, find_chip
 from kernels.command import command
-from kernels.specialisation import collect
+from kernels.specialisation import collect, operations
 
 
 def main() -> None:
@@ -20,12 +20,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder that receives cubins, PTX and manifest.json")
     parser.add_argument("--preset", default="edge", help="the network sizes, edge unless named")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="frames at once, 1 unless named")
+    parser.add_argument("--operation", nargs="+", default=operations(), help="the operations in kernels/, all unless named")
     arguments = parser.parse_args()
     if min(arguments.batch) < 1:
         raise UserError(f"--batch {min(arguments.batch)}: a batch is 1 frame or more")
+    if unknown := set(arguments.operation) - set(operations()):
+        raise UserError(f"--operation {sorted(unknown)[0]!r} is not one of {', '.join(operations())}")
     chip = find_chip(arguments.target)
     preset = load_preset(arguments.preset)
-    wanted = [each for batch in arguments.batch for each in collect(preset, batch, chip.capability)]
+    everything = [each for batch in arguments.batch for each in collect(preset, batch, chip.capability)]
+    wanted = [each for each in everything if each.operation in arguments.operation]
     compiled: list[Compiled] = []
     for each in wanted:
         print(f"\r{len(compiled) + 1} of {len(wanted)}: {each.name:<60}", end="", flush=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
+from kernels.chips import device_key
 from kernels.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,16 +33,23 @@ def main() -> None:
         arguments.preset, arguments.batch = ["nano"], [1]
     elif not torch.cuda.is_available():
         raise UserError("there is no GPU to time kernels on; --rehearse runs everything but the timing without one")
-    from kernels.bench.measure import measure
+    from kernels.bench.measure import WrongError, measure
     from kernels.bench.table import marks, merge, render
 
-    device = "rehearsal" if arguments.rehearse else torch.cuda.get_device_name()
-    rows = [
-        {"device": device, "commit": _commit(), "preset": name, "batch": str(batch), **row}
-        for name in arguments.preset
-        for batch in arguments.batch
-        for row in measure(load_preset(name), batch, torch.float32 if arguments.rehearse else torch.bfloat16)
-    ]
+    device = "rehearsal"
+    if not arguments.rehearse:
+        chip = torch.cuda.get_device_properties(0)
+        device = device_key(chip.name, chip.multi_processor_count)
+    dtype = torch.float32 if arguments.rehearse else torch.bfloat16
+    rows = []
+    try:
+        for name, batch in product(arguments.preset, arguments.batch):
+            for row in measure(load_preset(name), batch, dtype):
+                print(f"{name}, {batch} at once: {row['operation']}, {row['shape']}", flush=True)
+                rows.append({"device": device, "commit": _commit(), "preset": name, "batch": str(batch), **row})
+    except WrongError as error:
+        print(f"kernels.bench: {error}; nothing is reported while a kernel is wrong", file=sys.stderr)
+        raise SystemExit(1) from None
     print(render(rows))
     if arguments.rehearse:
         print(f"{len(rows)} cases agree with float64; nothing was timed and nothing written")
