@@ -18,7 +18,7 @@ from kernels.group_norm_silu.tile import load_affine, load_sum, tile_offsets
 from kernels.group_norm_silu.two_passes import group_apply, group_statistics
 from kernels.precision import narrow
 
-ONE_PASS = 16384  # elements of a group that one program holds in registers
+ONE_PASS = 65536  # bytes of a group, padded to powers of two, that one program holds in registers and spills none
 TILE = 8192  # elements of a tile where a group needs several
 CHUNKS = 64  # programs at most that share the statistics of one group
 
@@ -60,11 +60,11 @@ class Blocks:
     warps: int
 
 
-def choose_blocks(channels: int, positions: int) -> Blocks:
-    """One tile if it fits in a program's registers, at most CHUNKS chunks of tiles otherwise; 16 elements to a thread."""
+def choose_blocks(channels: int, positions: int, element_size: int) -> Blocks:
+    """One tile if it fits in a program's registers, at most CHUNKS chunks of tiles otherwise; 16 elements to a thread, if not more."""
     c, p = triton.next_power_of_2(channels), triton.next_power_of_2(positions)
     chunks, span = 0, positions
-    if c * p > ONE_PASS:
+    if c * p * element_size > ONE_PASS:
         p = min(p, max(16, TILE // c))
         span = triton.cdiv(triton.cdiv(positions, p), CHUNKS) * p
         chunks = triton.cdiv(positions, span)
@@ -81,7 +81,7 @@ class GroupNormSiLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, groups, eps, scale, shift, residual):
         b, channels, h, w = x.shape
-        blocks = choose_blocks(channels // groups, h * w)
+        blocks = choose_blocks(channels // groups, h * w, x.element_size())
         layout = {"GROUPS": groups, "GROUP_CHANNELS": channels // groups, "CHANNELS_LAST": is_channels_last(x)}
         layout |= {"BLOCK_C": blocks.c, "BLOCK_P": blocks.p}
         add, modulated = residual is not None, scale is not None
