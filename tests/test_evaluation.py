@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from flashlips_edge.evaluation.marks import reached
 from flashlips_edge.evaluation.parts import Findings
 from flashlips_edge.evaluation.protocols import Scene
 from flashlips_edge.evaluation.recordings import Recording
+from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.media.video_writer import VideoWriter
 
 ALIGN_UNITS_PER_S = 25_000  # GRID's word alignments
 
@@ -63,6 +66,20 @@ def test_the_videos_of_a_folder_are_sets(tmp_path):
     assert [path.name for path in folder.photos_of(tmp_path / "talks")] == ["p.jpg"]
     with pytest.raises(UserError, match="FOLDER .*y holds no videos"):
         folder.sets_of(tmp_path / "talks" / "y")
+
+
+def test_a_video_without_a_face_or_sound_is_refused_by_name(data_path: Callable[[str], Path], tmp_path):
+    source = data_path("test/grid_s1/bgit4n.mpg")
+    with VideoFile(source) as video:
+        shape = video.width, video.height, video.frame_rate
+        with VideoWriter(tmp_path / "mute.mp4", *shape) as mute, VideoWriter(tmp_path / "grey.mp4", *shape) as grey:
+            for frame in islice(video, 26):
+                mute.write(frame)
+                grey.write(np.full_like(frame.image, 120), frame.pts_ns)
+    with pytest.raises(UserError, match="grey.mp4 shows a face in 0 of its frames"):
+        Recording.open(tmp_path / "grey.mp4", 160, None, tmp_path)
+    with pytest.raises(UserError, match="mute.mp4: there is no sound"):
+        Recording.open(tmp_path / "mute.mp4", 160, None, tmp_path).sound()
 
 
 def test_a_judge_that_is_missing_is_named(tmp_path):

@@ -60,9 +60,11 @@ def summary(metrics: dict[str, float], sets: list[str]) -> str:
 
 
 def verdicts(metrics: dict[str, float]) -> str:
-    """Each figure that has a mark: value, mark, whether it is reached; and how many are."""
+    """Each figure that has a mark: value, mark, whether it is reached; and how many are. Nothing where none has."""
     marked = {name: verdict for name in metrics if (verdict := reached(name, metrics)) is not None}
-    width = max(map(len, marked), default=6)
+    if not marked:
+        return ""
+    width = max(map(len, marked))
     lines = []
     for name, verdict in marked.items():
         level = MARKS[name].level(metrics)
