@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from kernels.testing import poisoned_outputs
+
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is decorated: before any kernel is imported
-
-from kernels.testing import poisoned_outputs
+torch.backends.cudnn.allow_tf32 = False  # plain networks are compared at float32's own tolerance
 
 
 @pytest.fixture(autouse=True)
