@@ -8,7 +8,7 @@ from bisect import bisect_right
 import numpy as np
 
 from flashlips_edge.networks import Networks
-from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, log_mel, steps_of
+from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
 from flashlips_edge.speech.silence import REACH_STEPS, Fade, speech_steps
 
 STEP_NS = 1_000_000_000 // STEP_RATE_HZ
@@ -135,6 +135,6 @@ class SpeechToLips:
         begin, end = (first - self._heard_step) * SAMPLES_PER_STEP, (last - self._heard_step) * SAMPLES_PER_STEP
         piece = self._heard[max(begin, 0) : max(end, 0)]
         piece = np.pad(piece, (max(-begin, 0), max(end - max(begin, 0) - len(piece), 0)))
-        speech = self._networks.speech(log_mel(piece))[CONTEXT_STEPS : CONTEXT_STEPS + self._networks.window]
+        speech = self._networks.speech(piece)[CONTEXT_STEPS : CONTEXT_STEPS + self._networks.window]
         previous = self._own[: self._networks.previous]  # the steps just before the window
         return self._networks.audio_to_lips(speech, self._reference_lips, previous)

@@ -10,6 +10,7 @@ import numpy as np
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.face.crop import MOUTH
+from flashlips_edge.speech.features import log_mel
 
 LIPS_SIZE = 12  # length of a lips vector
 N_REFERENCES = 4
@@ -66,9 +67,10 @@ class Networks:
         faces = np.stack([cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in crops])
         return self._run("lips_encoder", face=_to_network(faces))["lips"]
 
-    def speech(self, mel: np.ndarray) -> np.ndarray:
-        """Speech float32 [T, D] of a log-mel [4T, n_mels]: one row for every 40 ms."""
-        return self._run("speech_encoder", audio=mel[None].astype(np.float32))["speech"][0]
+    def speech(self, waveform: np.ndarray) -> np.ndarray:
+        """Speech float32 [T, D] of a waveform float32 [640 T] at 16 kHz: one row for every 40 ms."""
+        hears_waveforms = len(self.engine("speech_encoder").input_shapes["audio"]) == 2  # wav2vec 2.0; ours hear log-mel
+        return self._run("speech_encoder", audio=(waveform if hears_waveforms else log_mel(waveform))[None])["speech"][0]
 
     def audio_to_lips(self, speech: np.ndarray, reference_lips: np.ndarray, previous_lips: np.ndarray) -> np.ndarray:
         """The most likely lips [window, 12] for speech [window, D]: zero noise, neutral emotion.

@@ -1,6 +1,9 @@
 """Stage 7 of the recipe: speech to lips by flow matching (FlashLips, section 3.4), speech encoder and velocity field together.
 
 python -m flashlips_edge.training.audio_to_lips --clips work/clips --weights work/nano
+
+Clips with sound teach it, and espeak-ng with the lips its phonemes ask for; every voice is disguised, so that the next one is no surprise.
+At preset paper the speech encoder is wav2vec 2.0, as published and frozen: --wav2vec names its folder.
 """
 
 from __future__ import annotations
@@ -10,151 +13,130 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from flashlips_edge.errors import UserError
 from flashlips_edge.identity import choose_references
 from flashlips_edge.models.audio_to_lips import AudioToLips
-from flashlips_edge.models.editor import LIPS
 from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.speech_encoder import SpeechEncoder
-from flashlips_edge.speech.features import MELS_PER_STEP, STEP_RATE_HZ, log_mel
+from flashlips_edge.models.wav2vec import load_wav2vec
+from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
+from flashlips_edge.training.another_voice import another_room, another_throat, any_speed, faster
 from flashlips_edge.training.checkpoint import load_weights, save_weights
-from flashlips_edge.training.clips import Clip, load_clips
+from flashlips_edge.training.clips import load_clips
 from flashlips_edge.training.command import command
 from flashlips_edge.training.loop import Losses, Schedule, train
+from flashlips_edge.training.rehearsal import Rehearsal, rehearse
+from flashlips_edge.training.speech_tracks import Track, lips_of, load_tracks
+from flashlips_edge.training.synthetic_speech import fit_face, synthetic_tracks
 
 BATCH = 32
-SPEECH_WEIGHT = {"grid_s1": 0.45, "grid_multi": 0.4, "crema_d": 0.15}
-EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")  # of CREMA-D's file names; all zeros where nobody said
+SET_WEIGHT = {"grid_s1": 0.35, "grid_multi": 0.35, "crema_d": 0.1, "synthetic": 0.2}
 DROP_SPEECH, DROP_PREVIOUS = 0.1, 0.5  # as FLOAT does
 DIFFERENCE_WEIGHT = 1.0  # frame-difference loss, as FLOAT does
-MARGIN_STEPS = 15  # of silence and still lips around a clip
-
-
-@dataclass(frozen=True)
-class Track:
-    """One clip at 25 steps a second: mel float32 [4T, mels], lips float32 [T, 12], emotion float32 [E]; frames' lips for references."""
-
-    name: str
-    mel: np.ndarray
-    lips: np.ndarray
-    emotion: np.ndarray
-    weight: float
-
-
-@torch.no_grad()
-def lips_of(student: nn.Module, clip: Clip) -> np.ndarray:
-    """Lips vectors float32 [frames, 12] of a clip."""
-    faces = np.stack([cv2.resize(c, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA) for c in clip.crops])
-    return student(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255).float().numpy()
-
-
-def track_of(student: nn.Module, clip: Clip, emotions: int, weight: float) -> Track:
-    """Lips and log-mel of a clip on one clock, with a margin of silence."""
-    lips = lips_of(student, clip)
-    mel = log_mel(clip.audio)
-    steps = min(len(mel) // MELS_PER_STEP, int(clip.pts_ns[-1] * STEP_RATE_HZ // 1_000_000_000) + 1)
-    times = np.arange(steps) * (1_000_000_000 / STEP_RATE_HZ)
-    lips = np.stack([np.interp(times, clip.pts_ns, lips[:, i]) for i in range(LIPS)], 1).astype(np.float32)
-    quiet = np.full((MELS_PER_STEP * MARGIN_STEPS, mel.shape[1]), mel.min(), np.float32)
-    mel = np.concatenate([quiet, mel[: MELS_PER_STEP * steps], quiet])
-    lips = np.pad(lips, ((MARGIN_STEPS, MARGIN_STEPS), (0, 0)), mode="edge")
-    emotion = np.zeros(emotions, np.float32)
-    for i, name in enumerate(EMOTIONS):
-        emotion[i] = f"_{name}_" in clip.folder.name
-    return Track(clip.folder.name, mel, lips, emotion, weight)
-
-
-def load_tracks(student: nn.Module, clips: list[Clip], emotions: int) -> list[Track]:
-    spoken = [c for c in clips if (c.folder / "audio.npy").exists()]
-    counts = {name: sum(c.set_name == name for c in spoken) for name in {c.set_name for c in spoken}}
-    return [
-        track_of(student, c, emotions, SPEECH_WEIGHT.get(c.set_name, 0.2) / counts[c.set_name])
-        for c in tqdm(spoken, desc="lips", unit="clip")
-    ]
-
-
-def another_voice(mel: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """The same words from another throat and room: shifted bands, tilt, level, noise, a gap in the bands."""
-    bands = np.arange(mel.shape[1])
-    shift, stretch = generator.normal(0, 1.5), generator.normal(1, 0.05)
-    source = np.clip(bands * stretch + shift, 0, mel.shape[1] - 1)
-    low = np.floor(source).astype(int)
-    high = np.minimum(low + 1, mel.shape[1] - 1)
-    share = (source - low).astype(np.float32)
-    result = mel[:, low] * (1 - share) + mel[:, high] * share
-    result = (
-        result
-        + np.float32(generator.normal(0, 0.12))
-        + np.linspace(-1, 1, len(bands), dtype=np.float32) * np.float32(generator.normal(0, 0.06))
-    )
-    if generator.random() < 0.6:
-        floor = generator.uniform(-1.0, -0.1) + generator.normal(0, 0.06, result.shape)
-        result = np.logaddexp(9.2 * result, 9.2 * floor) / 9.2  # powers add: 1 unit is 4 bel, 9.2 nepers
-    if generator.random() < 0.3:
-        start = generator.integers(0, len(bands) - 10)
-        result[:, start : start + generator.integers(3, 10)] = result.mean()
-    return np.maximum(result, -1.0).astype(np.float32)
+WATCHED = 12  # held-out tracks of each set that are spoken at every save
 
 
 class SpeechTask(nn.Module):
-    """What this stage trains."""
+    """What this stage trains; ``speech_encoder`` may be a given one, frozen, that hears waveforms."""
 
-    def __init__(self, preset: dict[str, Any]) -> None:
+    def __init__(self, preset: dict[str, Any], speech_encoder: nn.Module | None = None) -> None:
         super().__init__()
-        self.speech_encoder = SpeechEncoder(**preset["speech_encoder"])
+        self.hears_waveforms = speech_encoder is not None
+        self.speech_encoder = speech_encoder or SpeechEncoder(**preset["speech_encoder"])
         self.audio_to_lips = AudioToLips(**preset["audio_to_lips"])
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How windows are drawn."""
+    """Windows of tracks in disguise, a batch at a time."""
 
-    window: int
-    previous: int
+    tracks: list[Track]
+    chances: np.ndarray  # [len(tracks)]
+    window: int  # steps
+    previous: int  # steps
     opening: np.ndarray  # [12]
+    hears_waveforms: bool
 
-    def __call__(
-        self, tracks: list[Track], weights: np.ndarray, generator: np.random.Generator, count: int, augment: bool = True
-    ) -> tuple[Tensor, ...]:
-        """mel [B, 4T, mels], lips [B, T, 12], emotion [B, E], reference_lips [B, 4, 12], previous_lips [B, P, 12]."""
-        columns: list[list[np.ndarray]] = [[], [], [], [], []]
-        for index in generator.choice(len(tracks), count, p=weights):
-            track = tracks[index]
-            start = int(generator.integers(0, len(track.lips) - self.window + 1))
-            before = np.clip(np.arange(start - self.previous, start), 0, None)
-            some = track.lips[generator.choice(len(track.lips), min(len(track.lips), int(generator.integers(12, 60))), replace=False)]
-            mel = track.mel[MELS_PER_STEP * start : MELS_PER_STEP * (start + self.window)]
-            row = (
-                another_voice(mel, generator) if augment else mel,
-                track.lips[start : start + self.window],
-                track.emotion,
-                some[choose_references(some, some @ self.opening)],
-                track.lips[before],
-            )
-            for column, value in zip(columns, row):
-                column.append(value)
-        return tuple(torch.from_numpy(np.stack(column).astype(np.float32)) for column in columns)
+    def __call__(self, generator: np.random.Generator) -> tuple[Tensor, ...]:
+        """audio [B, 4T, mels] or [B, 640T], lips [B, T, 12], emotion [B, E], reference_lips [B, 4, 12], previous_lips [B, P, 12]."""
+        rows = [self.row(self.tracks[i], generator) for i in generator.choice(len(self.tracks), BATCH, p=self.chances)]
+        return tuple(torch.from_numpy(np.stack(column).astype(np.float32)) for column in zip(*rows))
+
+    def row(self, track: Track, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """One of the batch."""
+        count = len(track.lips)
+        speed = min(any_speed(generator), count / self.window)
+        first = int(generator.integers(0, count - int(np.ceil(self.window * speed)) + 1))
+        piece = track.waveform[first * SAMPLES_PER_STEP :][: round(self.window * speed * SAMPLES_PER_STEP)]
+        waveform = another_room(faster(piece, self.window * SAMPLES_PER_STEP), generator)
+        audio = waveform if self.hears_waveforms else another_throat(log_mel(waveform), generator)
+        times = first + (np.arange(-self.previous, self.window) + 0.5) * speed - 0.5  # middles of the steps
+        lips = np.stack([np.interp(times, np.arange(count), column) for column in track.lips.T], 1)
+        some = track.lips[generator.choice(count, min(count, int(generator.integers(12, 60))), replace=False)]
+        references = some[choose_references(some, some @ self.opening)]
+        return audio, lips[self.previous :], track.emotion, references, lips[: self.previous]
 
 
-def loss(task: SpeechTask, batch: tuple[Tensor, ...]) -> Losses:
+def loss(module: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
     """|v(z_t, t, c) - (z - eps)|^2 with z_t = (1 - t) eps + t z, and the same for frame differences."""
-    mel, lips, emotion, references, previous = batch
-    flow = task.audio_to_lips
-    b = len(mel)
-    z, noise, time = flow.relative(lips, references), torch.randn_like(lips), torch.rand(b)
-    keep = (torch.rand(b) > DROP_SPEECH).float()
-    keep_previous = (torch.rand(b) > DROP_PREVIOUS).float()
-    before, condition = flow.context(task.speech_encoder(mel), emotion, references, previous, keep, keep_previous)
+    assert isinstance(module, SpeechTask)
+    audio, lips, emotion, references, previous = batch
+    flow = module.audio_to_lips
+    b = len(lips)
+    z, noise, time = flow.relative(lips, references), torch.randn_like(lips), torch.rand(b, device=lips.device)
+    keep = (torch.rand(b, device=lips.device) > DROP_SPEECH).float()
+    keep_previous = (torch.rand(b, device=lips.device) > DROP_PREVIOUS).float()
+    before, condition = flow.context(module.speech_encoder(audio), emotion, references, previous, keep, keep_previous)
     mixed = (1 - time)[:, None, None] * noise + time[:, None, None] * z
     error = flow.field(mixed, time, before, condition).float() - (z - noise)
     return {"flow": error.square().mean(), "difference": DIFFERENCE_WEIGHT * error.diff(dim=1).square().mean()}
+
+
+def chances_of(tracks: list[Track]) -> np.ndarray:
+    """Probability float64 [len(tracks)] of drawing each: sets by SET_WEIGHT, tracks of a set alike."""
+    counts = {name: sum(t.set_name == name for t in tracks) for name in {t.set_name for t in tracks}}
+    weights = np.array([SET_WEIGHT.get(t.set_name, 0.2) / counts[t.set_name] for t in tracks])
+    return weights / weights.sum()
+
+
+def split(tracks: list[Track], left_out: list[str]) -> tuple[list[Track], list[Track]]:
+    """Tracks to learn from and tracks to watch: those whose names begin with one of ``left_out``, or else one in ten."""
+    watched = [t for t in tracks if (t.name.startswith(tuple(left_out)) if left_out else not sum(t.name.encode()) % 10)]
+    if left_out and not watched:
+        raise UserError(f"--leave-out {left_out[0]}: no clip's name begins so; the first clip is {tracks[0].name}")
+    taught = [t for t in tracks if t not in watched]
+    return taught, watched or tracks
+
+
+def teach(
+    task: SpeechTask, taught: list[Track], watched: list[Track], opening: np.ndarray, flow: dict[str, Any], steps: int, folder: Path
+) -> SpeechTask:
+    """The average of ``task`` trained on tracks, which are rehearsed at every save."""
+    draw = Draw(taught, chances_of(taught), flow["window"], flow["previous"], opening, task.hears_waveforms)
+    batches = [draw(np.random.default_rng([6, i])) for i in range(4)]
+    relative = torch.cat([task.audio_to_lips.relative(lips, references) for _, lips, _, references, _ in batches])
+    task.audio_to_lips.mean.copy_(relative.mean((0, 1)))
+    task.audio_to_lips.deviation.copy_(relative.std((0, 1)))
+
+    def check(module: nn.Module) -> dict[str, float]:
+        assert isinstance(module, SpeechTask)
+        networks = Rehearsal(module.speech_encoder, module.audio_to_lips, flow, module.hears_waveforms)
+        result: dict[str, float] = {}
+        for name in sorted({t.set_name for t in watched}):
+            some = [t for t in watched if t.set_name == name][:WATCHED]
+            result |= {f"{name}_{key}": value for key, value in rehearse(networks, some, opening).items()}
+        return result
+
+    schedule = Schedule(steps=steps, rate=1e-3, warm_up=200, weight_decay=0.01)
+    average = train("speech_task", task, draw, loss, schedule, folder, check=check)
+    assert isinstance(average, SpeechTask)
+    return average
 
 
 def main(
@@ -162,52 +144,29 @@ def main(
     weights: Annotated[Path, typer.Option(help="folder with the lips encoder's weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     steps: Annotated[int, typer.Option(help="optimiser steps")] = 6000,
+    synthetic: Annotated[int, typer.Option(help="sentences of espeak-ng among the clips; 0 for none")] = 400,
+    leave_out: Annotated[list[str] | None, typer.Option(help="start of the names of clips to watch and not learn from")] = None,
+    wav2vec: Annotated[Path | None, typer.Option(help="folder of wav2vec 2.0 base, where the preset has it")] = None,
 ) -> None:
     """Train speech encoder and audio-to-lips."""
     sizes = load_preset(preset)
+    if ("wav2vec" in sizes) != (wav2vec is not None):
+        needs = "needs the folder of wav2vec 2.0 base" if wav2vec is None else "has a speech encoder of its own"
+        raise UserError(f"--wav2vec {wav2vec or ''}: preset {preset} {needs}")
     student = LipsEncoder(**sizes["lips"])
     load_weights(weights / "lips_encoder.safetensors", student)
-    student.eval()
+    lips = lips_of(student.eval(), sizes["lips"].get("face_size", FACE_SIZE))
     opening = np.float32(json.loads((weights / "lips.json").read_text())["opening"])
-    flow = sizes["audio_to_lips"]
-    tracks = load_tracks(student, load_clips(clips), flow["emotions"])
-    taught = [t for t in tracks if sum(t.name.encode()) % 10]
-    held_out = [t for t in tracks if not sum(t.name.encode()) % 10] or tracks
-    chances = np.array([t.weight for t in taught])
-    chances /= chances.sum()
-    draw = Draw(flow["window"], flow["previous"], opening)
-    tests = {}
-    for name in sorted({t.name.split(".")[0] for t in held_out}):
-        chosen = [t for t in held_out if t.name.startswith(name)]
-        tests[name] = draw(chosen, np.full(len(chosen), 1 / len(chosen)), np.random.default_rng(5), 32, augment=False)
-
-    task = SpeechTask(sizes)
-    batch = draw(taught, chances, np.random.default_rng(6), 512, augment=False)
-    relative = task.audio_to_lips.relative(batch[1], batch[3])  # mean 0, deviation 1 as yet
-    task.audio_to_lips.mean.copy_(relative.mean((0, 1)))
-    task.audio_to_lips.deviation.copy_(relative.std((0, 1)))
-
-    def check(module: nn.Module) -> dict[str, float]:
-        assert isinstance(module, SpeechTask)
-        result = {}
-        for name, (mel, lips, emotion, references, previous) in tests.items():
-            given = module.audio_to_lips(torch.zeros_like(lips), module.speech_encoder(mel), emotion, references, previous).float()
-            a, b = (x.numpy() @ opening for x in (given, lips))
-            result[f"{name}_opening_r"] = float(np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b)]))
-            result[f"{name}_opening_gain"] = float(a.std() / b.std())
-        return result
-
-    average = train(
-        "speech_task",
-        task,
-        lambda module, generator: loss(module, draw(taught, chances, generator, BATCH)),  # type: ignore[arg-type]
-        Schedule(steps=steps, rate=1e-3, warm_up=200, weight_decay=0.01),
-        weights,
-        check=check,
-    )
-    assert isinstance(average, SpeechTask)
-    save_weights(weights / "speech_encoder.safetensors", average.speech_encoder)
-    save_weights(weights / "audio_to_lips.safetensors", average.audio_to_lips)
+    flow, recorded = sizes["audio_to_lips"], load_clips(clips)
+    taught, watched = split(load_tracks(recorded, lips, opening, flow["emotions"]), leave_out or [])
+    if synthetic:
+        face = fit_face(recorded, lips)
+        print(f"lips that the synthetic head's parameters explain: {face.explained:.2f}")
+        taught += synthetic_tracks(synthetic, face, opening, flow["emotions"])
+    task = teach(SpeechTask(sizes, load_wav2vec(wav2vec) if wav2vec else None), taught, watched, opening, flow, steps, weights)
+    if wav2vec is None:
+        save_weights(weights / "speech_encoder.safetensors", task.speech_encoder)
+    save_weights(weights / "audio_to_lips.safetensors", task.audio_to_lips)
 
 
 if __name__ == "__main__":
