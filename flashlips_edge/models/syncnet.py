@@ -28,12 +28,18 @@ REACH = 10  # offsets that are tried, in frames to either side
 
 
 class Sync(NamedTuple):
-    """``offset``: frames of 40 ms by which the sound comes late, negative when early. ``confidence``: the similarity there above
-    the median of all offsets, 0 when nothing fits; ``curve`` float32 [2 * reach + 1]: mean cosine at offsets -reach..reach."""
+    """What SyncNet finds in a clip.
+
+    offset      frames of 40 ms by which the sound comes late, negative when early
+    confidence  the similarity there above the median of all offsets: 0 when nothing fits
+    curve       float32 [2 * reach + 1]: mean cosine at offsets -reach..reach
+    certainty   how far the similarity there is above that of other moments, in standard errors: 3 and more is hardly chance
+    """
 
     offset: int
     confidence: float
     curve: np.ndarray
+    certainty: float
 
 
 class Tower(nn.Module):
@@ -136,6 +142,15 @@ def sync_score(network: SyncNet, crops: np.ndarray, mel: np.ndarray, reach: int 
     video = network.watch(mouths[None])[0]
     sound = network.hear(torch.from_numpy(mel[: len(mel) // MELS_PER_STEP * MELS_PER_STEP])[None])[0]
     alike = (video.float() @ sound.float().T).float().numpy()  # [T - 4, T' - 4]
-    curve = np.array([np.diagonal(alike, offset).mean() for offset in range(-reach, reach + 1)], np.float32)
+    table = np.full((len(alike), 2 * reach + 1), np.nan, np.float32)  # similarity of each step at each offset
+    for column, offset in enumerate(range(-reach, reach + 1)):
+        diagonal = np.diagonal(alike, offset)
+        start = max(0, -offset)
+        table[start : start + len(diagonal), column] = diagonal
+    curve = np.nanmean(table, 0)
     best = int(curve.argmax())
-    return Sync(best - reach, float(curve[best] - np.median(curve)), curve)
+    elsewhere = np.abs(np.arange(2 * reach + 1) - best) >= SPAN
+    rows = table[np.isfinite(table[:, best]) & np.isfinite(table[:, elsewhere]).any(1)]
+    gain = rows[:, best] - np.nanmean(rows[:, elsewhere], 1)
+    error = gain.std() / np.sqrt(len(gain) / SPAN) + 1e-6  # vectors less than a span apart share frames
+    return Sync(best - reach, float(curve[best] - np.median(curve)), curve, float(gain.mean() / error))

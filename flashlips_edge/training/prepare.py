@@ -40,7 +40,7 @@ MAX_NS = 10_000_000_000  # a longer video becomes several clips
 GAP_NS = 200_000_000  # longer without a face: the clip ends
 SCENE_CUT = 30.0  # grey levels, mean over the small picture, from one frame to the next
 MIN_SPEECH_STEPS = 12  # half a second
-MIN_CONFIDENCE = 0.1
+CERTAIN, CERTAIN_IN_PLACE = 3.0, 2.0  # standard errors; sound that is where it should be needs less proof than sound to be moved
 
 
 class Prepared(NamedTuple):
@@ -145,12 +145,13 @@ def check_sound(
     if (silence_weight(late(0)) < 0.5).sum() < MIN_SPEECH_STEPS:
         return None, " without sound: nobody speaks", {}
     sync = sync_score(_network(weights), piece.crops[frames_at_25_hz(pts_ns)], log_mel(late(0)))
-    if sync.confidence < MIN_CONFIDENCE:
-        raise UserError(f"sound and lips do not belong together: SyncNet is sure by {sync.confidence:.2f}, {MIN_CONFIDENCE} is the least")
+    in_place = abs(sync.offset) <= 1  # as exact as SyncNet is
+    if sync.certainty < (CERTAIN_IN_PLACE if in_place else CERTAIN):
+        raise UserError("sound and lips do not belong together")
     if abs(sync.offset) == REACH:
         raise UserError(f"sound and lips are {REACH} frames of 40 ms or more apart")
     found = {"sound_offset_frames": sync.offset, "sync_confidence": round(sync.confidence, 3)}
-    if abs(sync.offset) <= 1:  # as exact as SyncNet is
+    if in_place:
         return late(0), "", found
     return late(sync.offset), f", its sound moved by {-sync.offset} frames of 40 ms", found
 
