@@ -140,7 +140,7 @@ def test_a_disguise_keeps_the_moment() -> None:
         assert np.array_equal(mouth, another_mouth(crops, np.random.default_rng(seed)))
 
 
-def test_the_recipe_runs_and_its_weights_load(tmp_path: Path) -> None:
+def test_the_recipe_runs_and_its_weights_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.one", "a.two"):
         folder = tmp_path / "clips" / name
         folder.mkdir(parents=True)
@@ -150,6 +150,8 @@ def test_the_recipe_runs_and_its_weights_load(tmp_path: Path) -> None:
         np.save(folder / "audio.npy", generator.normal(0, 0.1, 40 * 640).astype(np.float32))
     syncnet.main(tmp_path / "clips", tmp_path / "out", steps=2)
     assert sum(p.numel() for p in load_syncnet(tmp_path / "out" / "syncnet.safetensors").parameters()) < 2_000_000
+    syncnet.main(tmp_path / "clips", tmp_path / "out", measure=True)
+    assert "a_found 0." in capsys.readouterr().out
     np.save(tmp_path / "clips" / "a.one" / "pts_ns.npy", np.arange(40))
     np.save(tmp_path / "clips" / "a.two" / "pts_ns.npy", np.arange(40))
     with pytest.raises(UserError, match="nobody speaks"):

@@ -1,10 +1,12 @@
 """SyncNet's recipe: vectors of a mouth and of the sound at the same moment are alike, those of other moments and other clips are not.
 
 python -m flashlips_edge.training.syncnet --clips work/clips --out work/syncnet
+python -m flashlips_edge.training.syncnet --clips work/other_clips --out weights/syncnet --measure
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +20,7 @@ from torch.nn import functional as F
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path
-from flashlips_edge.models.syncnet import BOX, HEIGHT, REACH, WIDTH, SyncNet, frames_at_25_hz, sync_score
+from flashlips_edge.models.syncnet import BOX, HEIGHT, REACH, WIDTH, SyncNet, frames_at_25_hz, load_syncnet, sync_score
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
 from flashlips_edge.training.clips import Clip, load_clips, set_weights
 from flashlips_edge.training.command import command
@@ -27,7 +29,7 @@ from flashlips_edge.training.loop import Losses, Schedule, train
 CLIPS = 12  # in a batch
 STEPS = 28  # of 40 ms in each: all the other 23 moments are offsets to tell apart
 TEMPERATURE = 0.07
-SHIFTS = (-8, -3, 0, 5)  # frames by which the check moves the sound
+FEW, ALL = (-8, -3, 0, 5), range(-8, 9)  # frames by which the sound is moved, to see whether that is found
 
 
 class Draw:
@@ -108,7 +110,7 @@ def moved(waveform: np.ndarray, frames: int) -> np.ndarray:
     return np.pad(waveform, (samples, 0))[: len(waveform)]
 
 
-def found(network: SyncNet, clips: list[Clip]) -> dict[str, float]:
+def found(network: SyncNet, clips: list[Clip], shifts: Iterable[int]) -> dict[str, float]:
     """By set: the share of known offsets that are found within one frame, and the mean confidence."""
     result: dict[str, float] = {}
     for name in sorted({clip.set_name for clip in clips}):
@@ -116,7 +118,7 @@ def found(network: SyncNet, clips: list[Clip]) -> dict[str, float]:
         for clip in (c for c in clips if c.set_name == name):
             assert clip.audio is not None
             crops = clip.crops[frames_at_25_hz(clip.pts_ns)]
-            for shift in SHIFTS:
+            for shift in shifts:
                 sync = sync_score(network, crops, log_mel(moved(clip.audio, shift)))
                 hits.append(abs(sync.offset - shift) <= 1)
                 confidence.append(sync.confidence)
@@ -127,19 +129,24 @@ def found(network: SyncNet, clips: list[Clip]) -> dict[str, float]:
 def main(
     clips: Annotated[Path, typer.Option(help="folder that prepare wrote")] = Path("work/clips"),
     out: Annotated[Path, typer.Option(help="folder for syncnet.safetensors")] = Path("work/syncnet"),
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 3000,
+    steps: Annotated[int, typer.Option(help="optimiser steps")] = 1200,
+    measure: Annotated[bool, typer.Option(help="train nothing: by set, which offsets the weights in --out find in all the clips")] = False,
 ) -> None:
     """Train SyncNet on every clip that somebody speaks in."""
     spoken = [c for c in load_clips(clips) if c.audio is not None and len(frames_at_25_hz(c.pts_ns)) >= STEPS + REACH]
-    taught = [clip for clip in spoken if not clip.held_out]
+    taught = [clip for clip in spoken if measure or not clip.held_out]
     if not taught:
         raise UserError(f"--clips {clips}: nobody speaks in any of its clips; give videos with speech to prepare")
+    if measure:
+        for name, value in found(load_syncnet(out / "syncnet.safetensors"), taught, ALL).items():
+            print(f"{name} {value:.3f}")
+        return
     watching = [clip for clip in spoken if clip.held_out] or taught
     tests = [clip for name in {c.set_name for c in watching} for clip in [c for c in watching if c.set_name == name][:5]]
 
     def check(module: nn.Module) -> dict[str, float]:
         assert isinstance(module, SyncNet)
-        return found(module, tests)
+        return found(module, tests, FEW)
 
     schedule = Schedule(steps=steps, rate=1e-3, warm_up=100, weight_decay=0.02)
     network = train("syncnet", SyncNet(), Draw(taught), contrast, schedule, out, check=check)
