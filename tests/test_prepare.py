@@ -29,6 +29,7 @@ from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.training import prepare
 from flashlips_edge.training.clips import Clip, load_clips
+from flashlips_edge.training.pieces import pieces
 from flashlips_edge.training.shards import Shards
 from flashlips_edge.training.syncnet import moved
 
@@ -160,6 +161,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import numpy as np
+from flashlips_edge.training.pieces import pieces  # noqa: E402
 from flashlips_edge.training.shards import Shards
 with Shards(Path(sys.argv[1]), 8) as shards:
     shards.add("first", 1, "1 kept", {"a.first": {"crops.npy": np.zeros((2, 8, 8, 3), np.uint8)}})
@@ -235,14 +237,14 @@ def test_a_clip_ends_where_the_face_or_the_scene_does(tmp_path: Path) -> None:
     images = [here] * 30 + [corners(320, 240)] * 13 + [here] * 30 + [there] * 30
     path = write_clip(tmp_path / "scenes.mp4", size=(320, 240), frame_rate=Fraction(25), images=images, options={"crf": "8"})
     with VideoFile(path) as video:
-        found = [(int(piece.pts_ns[0] // 40_000_000), len(piece.crops)) for piece in prepare.pieces(video, 64)]
+        found = [(int(piece.pts_ns[0] // 40_000_000), len(piece.crops)) for piece in pieces(video, 64)]
     assert found[0] == (0, 30)
     assert 43 <= found[1][0] <= 46 and found[1][0] + found[1][1] == 73
     assert found[2:] == [(73, 30)]
 
 
 def test_a_long_video_becomes_several_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "MAX_NS", 1_200_000_000)
+    monkeypatch.setattr("flashlips_edge.training.pieces.MAX_NS", 1_200_000_000)
     path = write_faces(tmp_path / "long.mp4", n=64)
     outcome, clips = prepare.prepare_video(path, tmp_path, 64, prepare.SHIPPED)
     assert outcome.startswith("2 kept without sound")

@@ -19,7 +19,7 @@ from flashlips_edge.media.video_file import VideoFile  # noqa: E402
 from flashlips_edge.models.syncnet import SyncNet, frames_at_25_hz, load_syncnet, mouths_of, sync_score  # noqa: E402
 from flashlips_edge.speech.features import log_mel  # noqa: E402
 from flashlips_edge.training import syncnet  # noqa: E402
-from flashlips_edge.training.prepare import pieces  # noqa: E402
+from flashlips_edge.training.pieces import pieces  # noqa: E402
 from flashlips_edge.training.syncnet import another_mouth, another_sound, contrast, moved  # noqa: E402
 
 SETS = {  # clips that nothing was trained on

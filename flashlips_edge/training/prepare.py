@@ -6,7 +6,6 @@ python -m flashlips_edge.training.prepare VIDEO_OR_FOLDER... --out work/clips
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import repeat
@@ -21,9 +20,6 @@ import typer
 from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.face.crop import cut
-from flashlips_edge.face.detect import HaarDetector
-from flashlips_edge.face.track import FaceTracker
 from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.models.presets import load_preset
@@ -31,14 +27,10 @@ from flashlips_edge.models.syncnet import REACH, SHIPPED, frames_at_25_hz, load_
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ, SAMPLES_PER_STEP, log_mel
 from flashlips_edge.speech.silence import silence_weight
 from flashlips_edge.training.command import command
+from flashlips_edge.training.pieces import Piece, pieces
 from flashlips_edge.training.shards import Members, Shards
 
 SUFFIXES = {".mpg", ".mp4", ".flv", ".mov", ".mkv", ".webm", ".avi"}
-MIN_FRAMES = 25
-MIN_NS = 950_000_000
-MAX_NS = 10_000_000_000  # a longer video becomes several clips
-GAP_NS = 200_000_000  # longer without a face: the clip ends
-SCENE_CUT = 30.0  # grey levels, mean over the small picture, from one frame to the next
 MIN_SPEECH_STEPS = 12  # half a second
 CERTAIN, CERTAIN_IN_PLACE = 3.0, 2.0  # standard errors; sound that is where it should be needs less proof than sound to be moved
 
@@ -48,13 +40,6 @@ class Prepared(NamedTuple):
 
     outcome: str
     clips: dict[str, Members]
-
-
-class Piece(NamedTuple):
-    """A stretch of a video with one face all through: crops uint8 [T, S, S, 3] and pts_ns int64 [T] in the video."""
-
-    crops: np.ndarray
-    pts_ns: np.ndarray
 
 
 def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared:
@@ -91,36 +76,6 @@ def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared
 def clip_name(path: Path) -> str:
     """``<folder>.<file>``, without further dots: the folder is the clip's set."""
     return f"{path.resolve().parent.name.replace('.', '_')}.{path.stem.replace('.', '_')}"
-
-
-def pieces(video: VideoFile, size: int) -> Iterator[Piece]:
-    """The stretches of one face without a scene cut, a second at least and ten at most; crops of ``size`` px."""
-    tracker = FaceTracker(HaarDetector(), float(video.frame_rate))
-    crops: list[np.ndarray] = []
-    pts_ns: list[int] = []
-    before = None
-
-    def taken() -> list[Piece]:
-        long_enough = len(crops) >= MIN_FRAMES and pts_ns[-1] - pts_ns[0] >= MIN_NS
-        result = [Piece(np.stack(crops), np.array(pts_ns))] if long_enough else []
-        crops.clear()
-        pts_ns.clear()
-        return result
-
-    for frame in video:
-        small = cv2.resize(frame.luma, (32, 18), interpolation=cv2.INTER_AREA).astype(np.float32)
-        cut_to = before is not None and np.abs(small - before).mean() > SCENE_CUT
-        before = small
-        if cut_to:
-            tracker.reset()
-        if crops and (cut_to or frame.pts_ns - pts_ns[-1] > GAP_NS or frame.pts_ns - pts_ns[0] >= MAX_NS):
-            yield from taken()
-        box = tracker.update(frame.luma, frame.pts_ns)
-        if box is not None:
-            crops.append(cut(frame.image, box, size).image)
-            pts_ns.append(frame.pts_ns)
-    if crops:
-        yield from taken()
 
 
 def check_sound(
