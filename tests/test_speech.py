@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.speech.features import N_MELS, SAMPLES_PER_STEP, log_mel, steps_of
-from flashlips_edge.speech.silence import silence_weight
+from flashlips_edge.speech.silence import LEAD_STEPS, Fade, silence_weight
 
 
 @given(samples=st.integers(0, 5000))
@@ -66,6 +66,16 @@ def test_the_mouth_is_closed_200_ms_after_the_last_word() -> None:
     assert weight[: end - 1].mean() < 0.1
     assert weight[end + 5 :].min() == 1.0
     assert np.abs(np.diff(weight)).max() < 0.5, "the lips close, they do not jump"
+
+
+@given(st.lists(st.booleans(), max_size=60), st.lists(st.integers(0, 60), max_size=5))
+def test_the_fade_goes_on_from_piece_to_piece(speech: list[bool], cuts: list[int]) -> None:
+    steps = np.array(speech, bool)
+    whole = Fade()(steps, len(steps))
+    fade, borders = Fade(), sorted({0, *(cut for cut in cuts if cut < len(steps)), len(steps)})
+    pieces = [fade(steps[a : b + LEAD_STEPS], b - a) for a, b in zip(borders, borders[1:])]
+    assert np.array_equal(np.concatenate([np.zeros(0, np.float32), *pieces]), whole)
+    assert not len(whole) or np.abs(np.diff(whole, prepend=np.float32(1))).max() < 0.34, "the lips neither close nor open at once"
 
 
 def test_no_sound_has_no_steps() -> None:
