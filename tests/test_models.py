@@ -205,3 +205,16 @@ def test_a_given_expression_encoder_stays_as_it_is_and_its_projector_learns() ->
 def test_a_preset_that_is_none_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean nano"):
         load_preset("nan0")
+
+
+@pytest.mark.parametrize("kind", EDITORS)
+def test_the_old_mouth_leaves_no_trace(kind: str) -> None:
+    """Two frames that differ in the hidden cells alone are edited to the same frame."""
+    editor = EDITORS[kind](references=4, hidden=(5, 7, 2, 6))
+    trained(editor)
+    latent, reference_latents, lips = small_inputs()
+    other = latent.clone()
+    other[:, :, 5:7, 2:6] += 3
+    assert torch.equal(editor(latent, reference_latents, lips), editor(other, reference_latents, lips))
+    other[:, :, 4] += 3
+    assert not torch.equal(editor(latent, reference_latents, lips), editor(other, reference_latents, lips))

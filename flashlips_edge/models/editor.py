@@ -24,7 +24,8 @@ class Editor(nn.Module, ABC):
 
     ``references`` is K, 1 to 4. ``size`` is the latent's height and width, ``rows`` the first and last row (exclusive) that are
     seen and changed. ``width`` are the channels at the latent's resolution. ``recall``: the references are read once more at the
-    end. A new editor changes nothing.
+    end. ``hidden``: top, bottom, left and right of the cells over the mouth that the editor does not see. Without them the paper's
+    mask-free editor, which on a face unlike those it learned from leaves traces of the old lips; a new one changes nothing.
     """
 
     def __init__(
@@ -37,9 +38,15 @@ class Editor(nn.Module, ABC):
         reference_width: int,
         embedding: int,
         recall: bool,
+        hidden: tuple[int, int, int, int] | None,
     ) -> None:
         super().__init__()
         self.references, self.rows = references, tuple(rows)
+        shown = torch.ones(1, 1, *size)
+        if hidden is not None:
+            top, bottom, left, right = hidden
+            shown[:, :, top:bottom, left:right] = 0
+        self.register_buffer("shown", shown if hidden is not None else None, persistent=False)
         seen = (rows[1] - rows[0], size[1])
         self.backbone = ReferenceBackbone(latent_channels, reference_width)
         self.embed = nn.Sequential(nn.Linear(LIPS, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
@@ -58,6 +65,8 @@ class Editor(nn.Module, ABC):
     def forward(self, latent: Tensor, reference_latents: Tensor, lips: Tensor) -> Tensor:
         top, bottom = self.rows
         b, _, h, w = latent.shape
+        if self.shown is not None:
+            latent = latent * self.shown
         flat = reference_latents[:, :, top:bottom].reshape(b * self.references, -1, bottom - top, w)
         references = self.backbone(flat)  # [B*K, r, rows, w]
         apart = references.reshape(b, self.references, -1, bottom - top, w)
@@ -109,8 +118,9 @@ class EditorUNet(Editor):
         embedding: int,
         heads: list[int] | None = None,
         recall: bool = False,
+        hidden: tuple[int, int, int, int] | None = None,
     ) -> None:
-        super().__init__(latent_channels, references, size, rows, widths[0], reference_width, embedding, recall)
+        super().__init__(latent_channels, references, size, rows, widths[0], reference_width, embedding, recall, hidden)
         heads = heads or [0] * len(widths)
 
         def level(index: int, entering: int, width: int) -> nn.ModuleList:

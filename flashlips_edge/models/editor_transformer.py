@@ -46,8 +46,9 @@ class EditorTransformer(Editor):
         reference_width: int,
         embedding: int,
         recall: bool = False,
+        hidden: tuple[int, int, int, int] | None = None,
     ) -> None:
-        super().__init__(latent_channels, references, size, rows, stem_width, reference_width, embedding, recall)
+        super().__init__(latent_channels, references, size, rows, stem_width, reference_width, embedding, recall, hidden)
         tokens = (rows[1] - rows[0]) * size[1] // patch**2
         self.enter = nn.Conv2d(stem_width, width, patch, stride=patch)
         self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
