@@ -15,14 +15,14 @@ STEADY = 0.05  # bel: a level that varies less than this over 0.4 s is a machine
 SURROUNDING = 300  # feature frames, 3 s to either side
 HOLD_STEPS = 2  # 80 ms that speech goes on being speech
 FADE_STEPS = 3  # 120 ms from open to closed lips, and back
-LEAD_STEPS = 3  # 120 ms: lips part before a word is heard
+LEAD_STEPS = 5  # 200 ms: lips part before a word is heard
 REACH_STEPS = SURROUNDING // MELS_PER_STEP + LEAD_STEPS + 1  # heard on either side of a step, at most, to judge its silence
 
 
 def silence_weight(waveform: np.ndarray) -> np.ndarray:
     """Weight of silence float32 [T] of a mono waveform float32 [N] at 16 kHz: 0 speech, 1 silence, blended in 120 ms.
 
-    The mouth is fully closed 200 ms after the last speech and starts to open 120 ms before the first.
+    The mouth is fully closed 200 ms after the last speech and starts to open 200 ms before the first.
     """
     speech = speech_steps(waveform)
     return Fade()(speech, len(speech))
