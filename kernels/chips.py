@@ -109,9 +109,9 @@ def occupancy(limits: Limits, registers: int, shared: int, warps: int) -> Occupa
     """
     per_warp = -(-max(registers, 1) * 32 // 256) * 256
     fits = {
+        "warps": limits.warps // warps,
         "registers": REGISTERS // per_warp // warps,
         "shared memory": limits.shared // (shared + SHARED_RESERVED),
-        "warps": limits.warps // warps,
         "blocks": limits.blocks,
     }
     limited_by = min(fits, key=lambda name: fits[name])

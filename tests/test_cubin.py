@@ -1,4 +1,4 @@
-"""The launcher of compiled kernels, against a driver that records what it is told. No GPU is needed; `python -m kernels.aot.on_gpu` uses one."""
+"""The launcher of compiled kernels, against a driver that records what it is told. On a GPU: `python -m kernels.aot.on_gpu`."""
 
 from __future__ import annotations
 

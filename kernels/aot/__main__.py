@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tqdm import tqdm
+
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
-from kernels.aot.compile import Compiled, compile_kernel
+from kernels.aot.compile import compile_kernel
 from kernels.aot.folder import check, write
 from kernels.chips import CHIPS, find_chip
 from kernels.command import command
+from kernels.precision import INTERPRETED
 from kernels.specialisation import collect, operations
 
 
@@ -22,6 +25,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="frames at once, 1 unless named")
     parser.add_argument("--operation", nargs="+", default=operations(), help="the operations in kernels/, all unless named")
     arguments = parser.parse_args()
+    if INTERPRETED.value:
+        raise UserError("TRITON_INTERPRET is set, and interpreted kernels cannot be compiled: unset it")
     if min(arguments.batch) < 1:
         raise UserError(f"--batch {min(arguments.batch)}: a batch is 1 frame or more")
     if unknown := set(arguments.operation) - set(operations()):
@@ -30,13 +35,10 @@ def main() -> None:
     preset = load_preset(arguments.preset)
     everything = [each for batch in arguments.batch for each in collect(preset, batch, chip.capability)]
     wanted = [each for each in everything if each.operation in arguments.operation]
-    compiled: list[Compiled] = []
-    for each in wanted:
-        print(f"\r{len(compiled) + 1} of {len(wanted)}: {each.name:<60}", end="", flush=True)
-        compiled.append(compile_kernel(each, chip))
+    compiled = [compile_kernel(each, chip) for each in tqdm(wanted, unit="kernel", leave=False)]
     check(compiled, chip)
     manifest = write(arguments.out, compiled, chip, arguments.preset, arguments.batch)
-    print(f"\r{'kernel':<52} {'registers':>9} {'shared':>8} {'blocks':>6} {'warps':>6}  limited by")
+    print(f"{'kernel':<52} {'registers':>9} {'shared':>8} {'blocks':>6} {'warps':>6}  limited by")
     for entry in manifest["kernels"]:
         fits = entry["occupancy"]
         row = f"{entry['name']:<52} {entry['registers']:>9} {entry['shared']:>8} {fits['blocks']:>6} {fits['share']:>6.0%}"

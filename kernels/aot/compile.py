@@ -9,7 +9,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashlips_edge.errors import UserError
 from kernels.chips import Chip
 from kernels.specialisation import Specialisation
 
@@ -39,7 +38,7 @@ class Compiled:
 def compile_kernel(specialisation: Specialisation, chip: Chip) -> Compiled:
     """Compile for `chip`. The cubin is assembled here, so that the report is of the very bytes that are shipped.
 
-    Raises UserError when TRITON_INTERPRET is set, and RuntimeError when the kernel needs scratch memory, which no launch here gives.
+    Raises RuntimeError when the kernel needs scratch memory, which no launch here gives.
     """
     # Line numbers would put this machine's paths into the cubin, and two builds would differ.
     os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
@@ -48,8 +47,6 @@ def compile_kernel(specialisation: Specialisation, chip: Chip) -> Compiled:
     from triton.compiler import ASTSource
 
     function = specialisation.function
-    if not isinstance(function, triton.JITFunction):
-        raise UserError("TRITON_INTERPRET is set, and interpreted kernels cannot be compiled: unset it")
     names = function.arg_names
     source = ASTSource(
         fn=function,
