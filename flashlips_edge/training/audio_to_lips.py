@@ -151,8 +151,8 @@ def main(
     """Train speech encoder and audio-to-lips."""
     sizes = load_preset(preset)
     if ("wav2vec" in sizes) != (wav2vec is not None):
-        needs = "needs the folder of wav2vec 2.0 base" if wav2vec is None else "has a speech encoder of its own"
-        raise UserError(f"--wav2vec {wav2vec or ''}: preset {preset} {needs}")
+        needs = "needs the folder of wav2vec 2.0 base in" if wav2vec is None else f"has a speech encoder of its own; leave out {wav2vec} in"
+        raise UserError(f"preset {preset} {needs} --wav2vec")
     student = LipsEncoder(**sizes["lips"])
     load_weights(weights / "lips_encoder.safetensors", student)
     lips = lips_of(student.eval(), sizes["lips"].get("face_size", FACE_SIZE))
