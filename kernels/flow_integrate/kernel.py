@@ -33,8 +33,8 @@ def flow_integrate_kernel(
 ):  # fmt: skip
     """The phases from first to last, of EVALUATIONS * LAYERS * PHASES + 1. z float32 [B, T, D] is the noise and becomes the lips.
 
-    With R = 2 * B * (P + T) rows: modulation [E, R, LAYERS * 6 * WIDTH]; the rest of the first lines as in FlowWeights; x and branch
-    float32 [R, WIDTH], hidden and mixed [R, WIDTH], qkv [R, 3 * WIDTH], wide [R, MLP]; counter int32, 0. TOGETHER: all programs run at
+    With R = 2 * B * (P + T) rows: modulation [E, R, LAYERS * 6 * WIDTH]; the rest of the first lines as in FlowWeights; x float32
+    [R, WIDTH]; hidden, mixed, branch [R, WIDTH], qkv [R, 3 * WIDTH], wide [R, MLP]; counter int32, 0. TOGETHER: all programs run at
     once and wait for each other after each phase. Otherwise one phase is launched at a time.
     """
     program, programs = tl.program_id(0), tl.num_programs(0)
@@ -50,32 +50,23 @@ def flow_integrate_kernel(
         else:
             layer, part = (inner - 1) // PHASES, (inner - 1) % PHASES
             at = modulation + tl.cast(evaluation, tl.int64) * rows * STRIDE + layer * 6 * WIDTH
-            if part == 0:
-                linear(
-                    hidden, qkv_weight + layer * 3 * WIDTH * WIDTH, qkv_bias + layer * 3 * WIDTH, qkv, rows, program, programs,
-                    WIDTH, 3 * WIDTH, False, BLOCK_R, BLOCK_F, BLOCK_K,
-                )  # fmt: skip
-            elif part == 1:
+            if part == 1:
                 attend(qkv, mixed, 2 * B, P + T, program, programs, WIDTH, HEADS, PADDED, KEYS, BLOCK_Q)
-            elif part == 2:
-                linear(
-                    mixed, project_weight + layer * WIDTH * WIDTH, project_bias + layer * WIDTH, branch, rows, program, programs,
-                    WIDTH, WIDTH, False, BLOCK_R, BLOCK_F, BLOCK_K,
-                )  # fmt: skip
-            elif part == 3:
-                gated_rows(x, branch, hidden, at + 2 * WIDTH, at + 3 * WIDTH, rows, program, programs, STRIDE, WIDTH, BLOCK_W, ROWS)
-            elif part == 4:
-                linear(
-                    hidden, widen_weight + layer * MLP * WIDTH, widen_bias + layer * MLP, wide, rows, program, programs,
-                    WIDTH, MLP, True, BLOCK_R, BLOCK_F, BLOCK_K,
-                )  # fmt: skip
-            elif part == 5:
-                linear(
-                    wide, narrow_weight + layer * MLP * WIDTH, narrow_bias + layer * WIDTH, branch, rows, program, programs,
-                    MLP, WIDTH, False, BLOCK_R, BLOCK_F, BLOCK_K,
-                )  # fmt: skip
-            else:
-                gated_rows(x, branch, hidden, at + 5 * WIDTH, at + 6 * WIDTH, rows, program, programs, STRIDE, WIDTH, BLOCK_W, ROWS)
+            elif part == 3 or part == 6:
+                gate = at + tl.where(part == 3, 2, 5) * WIDTH
+                gated_rows(x, branch, hidden, gate, gate + WIDTH, rows, program, programs, STRIDE, WIDTH, BLOCK_W, ROWS)
+            else:  # one product in the code for all four, which would otherwise each keep registers
+                source, weight, bias, target = hidden, qkv_weight, qkv_bias, qkv
+                if part == 2:
+                    source, weight, bias, target = mixed, project_weight, project_bias, branch
+                elif part == 4:
+                    source, weight, bias, target = hidden, widen_weight, widen_bias, wide
+                elif part == 5:
+                    source, weight, bias, target = wide, narrow_weight, narrow_bias, branch
+                depth = tl.where(part == 5, MLP, WIDTH)
+                features = tl.where(part == 0, 3 * WIDTH, tl.where(part == 4, MLP, WIDTH))
+                weight, bias = weight + layer * features * depth, bias + layer * features
+                linear(source, weight, bias, target, rows, depth, features, part == 4, program, programs, BLOCK_R, BLOCK_F, BLOCK_K)
         if TOGETHER:
             wait_for_all(counter, programs * (phase - first + 1))
 
@@ -123,8 +114,8 @@ def flow_integrate(
         return torch.empty(*shape, device=noise.device, dtype=dtype)
 
     z = noise.to(torch.float32, copy=True).contiguous()
-    x, branch = (scratch(rows, width, dtype=torch.float32) for _ in range(2))
-    hidden, mixed, qkv, wide = scratch(rows, width), scratch(rows, width), scratch(rows, 3 * width), scratch(rows, mlp)
+    x = scratch(rows, width, dtype=torch.float32)
+    branch, hidden, mixed, qkv, wide = (scratch(rows, features) for features in (width, width, width, 3 * width, mlp))
     counter = torch.zeros(1, device=noise.device, dtype=torch.int32)
     phases = evaluations * layers * PHASES + 1
     if programs is None:
@@ -153,7 +144,7 @@ def choose_blocks(rows: int, width: int, programs: int, element_size: int) -> di
     """Block sizes and warps: up to 128 rows, a window's, in one block of a product, so that one program reads each weight; and each
     program's rows of a norm in one block, as far as registers hold them."""
     share = min(triton.next_power_of_2(triton.cdiv(rows, programs)), max(1, 4096 // triton.next_power_of_2(width)))
-    features = min(64, max(16, triton.next_power_of_2(triton.cdiv(width, programs))))
-    inner = min(128 // element_size, max(16, width // 8))
+    features = min(32, max(16, triton.next_power_of_2(triton.cdiv(width, programs))))
+    inner = min(64 // element_size, max(16, width // 8))
     blocks = {"BLOCK_R": 128 if rows > 64 else 64, "BLOCK_F": features, "BLOCK_K": inner, "BLOCK_Q": 16, "ROWS": share}
-    return {**blocks, "num_warps": 8, "num_stages": 3}
+    return {**blocks, "num_warps": 8, "num_stages": 6}

@@ -23,25 +23,25 @@ def wait_for_all(counter, arrivals):
 
 @triton.jit
 def linear(
-    x, weight, bias, out, rows, program, programs, INNER: tl.constexpr, FEATURES: tl.constexpr, GELU: tl.constexpr,
+    x, weight, bias, out, rows, depth, features, gelu, program, programs,
     BLOCK_R: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """out [rows, FEATURES] = x [rows, INNER] @ weight^T + bias, through GELU or not."""
-    across = tl.cdiv(FEATURES, BLOCK_F)
+    """out [rows, features] = x [rows, depth] @ weight^T + bias, through GELU or not."""
+    across = tl.cdiv(features, BLOCK_F)
     for tile in range(program, across * tl.cdiv(rows, BLOCK_R), programs):
         row = tile // across * BLOCK_R + tl.arange(0, BLOCK_R)
         feature = tile % across * BLOCK_F + tl.arange(0, BLOCK_F)
         total = tl.zeros([BLOCK_R, BLOCK_F], tl.float32)
-        for start in range(0, INNER, BLOCK_K):
+        for start in range(0, depth, BLOCK_K):
             k = start + tl.arange(0, BLOCK_K)
-            value = tl.load(x + row[:, None] * INNER + k[None, :], (row < rows)[:, None] & (k < INNER)[None, :], 0.0)
-            weights = tl.load(weight + feature[None, :] * INNER + k[:, None], (feature < FEATURES)[None, :] & (k < INNER)[:, None], 0.0)
+            value = tl.load(x + row[:, None] * depth + k[None, :], (row < rows)[:, None] & (k < depth)[None, :], 0.0)
+            weights = tl.load(weight + feature[None, :] * depth + k[:, None], (feature < features)[None, :] & (k < depth)[:, None], 0.0)
             total = dot(value, weights, total)
-        total += tl.load(bias + feature, feature < FEATURES, 0.0).to(tl.float32)[None, :]
-        if GELU:
+        total += tl.load(bias + feature, feature < features, 0.0).to(tl.float32)[None, :]
+        if gelu:
             total = 0.5 * total * (1.0 + tl.erf(total * 0.7071067811865476))
-        inside = (row < rows)[:, None] & (feature < FEATURES)[None, :]
-        tl.store(out + row[:, None] * FEATURES + feature[None, :], narrow(total, out.dtype.element_ty), inside)
+        inside = (row < rows)[:, None] & (feature < features)[None, :]
+        tl.store(out + row[:, None] * features + feature[None, :], narrow(total, out.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -54,7 +54,7 @@ def attend(
     blocks = tl.cdiv(L, BLOCK_Q)
     d = tl.arange(0, PADDED)
     key_row = tl.arange(0, KEYS)
-    for tile in range(program, batch * HEADS * blocks, programs):
+    for tile in tl.range(program, batch * HEADS * blocks, programs, num_stages=1):  # too few turns to load ahead for
         head = tile // blocks % HEADS
         sequence = tile // blocks // HEADS * L
         row = tile % blocks * BLOCK_Q + tl.arange(0, BLOCK_Q)
@@ -82,7 +82,7 @@ def normalise(x, mask, WIDTH: tl.constexpr):
 def load_gated(x, branch, gate, at, gate_at, mask):
     """Rows of x + gate * branch."""
     opened = tl.load(gate + gate_at, mask, 0.0).to(tl.float32)
-    return tl.load(x + at, mask, 0.0) + opened * tl.load(branch + at, mask, 0.0)
+    return tl.load(x + at, mask, 0.0) + opened * tl.load(branch + at, mask, 0.0).to(tl.float32)
 
 
 @triton.jit

@@ -29,7 +29,7 @@ def network(solver: str = "euler", dtype: torch.dtype = torch.float32, **changes
 
 
 def inputs(model: AudioToLips, batch: int, dtype: torch.dtype = torch.float32, window: int = 9, previous: int = 3) -> list[Tensor]:
-    speech, references, emotions = model.condition_speech.in_features, model.condition_references[0].in_features // 12, 3
+    speech, references = model.condition_speech.in_features, model.condition_references[0].in_features // 12
     emotions = model.condition_emotion.in_features
     shapes = (batch, window, 12), (batch, window, speech), (batch, emotions), (batch, references, 12), (batch, previous, 12)
     return [randn(*shape, dtype=dtype) for shape in shapes]
@@ -52,15 +52,13 @@ def check(model: AudioToLips, batch: int, dtype: torch.dtype, **launch: Any) -> 
     assert away.max() <= TOLERANCE[dtype] * len(model.layers) * model.steps
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+@pytest.mark.parametrize(("solver", "dtype"), [*(("euler", dtype) for dtype in DTYPES), ("midpoint", torch.float32)])
 def test_formula_in_one_launch(solver: str, dtype: torch.dtype) -> None:
     check(network(solver, dtype), 2, dtype)
 
 
-@pytest.mark.parametrize("programs", [3, 7])
-def test_formula_when_programs_share_each_phase(programs: int) -> None:
-    check(network("midpoint"), 1, torch.float32, programs=programs, together=False)
+def test_formula_when_programs_share_each_phase() -> None:
+    check(network("midpoint"), 1, torch.float32, programs=5, together=False)
 
 
 @pytest.mark.parametrize("batch", sizes([1], [1, 8]))
