@@ -37,7 +37,7 @@ from flashlips_edge.stage_times import StageTimes
 from flashlips_edge.target import Target
 
 BATCH = 4  # frames that go through the networks together on files
-LIVE_STEPS = 5  # lips steps made at a time on live speech: 200 ms
+LIVE_STEPS = 4  # lips steps made at a time on live speech: 160 ms, and as much again of look-ahead
 KEPT_LIPS_NS = 1_000_000_000  # of the past, on a live run
 PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder")
 

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -46,6 +46,7 @@ def main(
     vgg19: Vgg19File = None,
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
+    wav2vec: Annotated[Optional[Path], typer.Option(help="folder of wav2vec 2.0 base, where the preset has it")] = None,  # noqa: UP045
     backbone: BackboneOption = Backbone.UNET,
 ) -> None:
     """Train every network of a preset and export the bundle."""
@@ -69,8 +70,8 @@ def main(
         "editor": lambda: editor.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "refinement": lambda: refinement.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "lips encoder": lambda: lips_encoder.main(cache, weights, preset, backbone=backbone),
-        "audio to lips": lambda: audio_to_lips.main(clips, weights, preset),
-        "export": lambda: export.main(weights, out, preset, backbone=backbone, sdxl=sdxl),
+        "audio to lips": lambda: audio_to_lips.main(clips, weights, preset, wav2vec=wav2vec),
+        "export": lambda: export.main(weights, out, preset, backbone=backbone, sdxl=sdxl, wav2vec=wav2vec),
     }
     for name, stage in stages.items():
         start = time.monotonic()
