@@ -84,7 +84,8 @@ class CubinKernels:
     def launch(self, name: str, arguments: dict[str, Any], stream: int = 0, grid: tuple[int, int, int] | None = None) -> None:
         """Enqueue kernel `name` on `stream`, a CUstream as a number; arguments by the names in the manifest.
 
-        `grid` in place of the manifest's, where sizes of the shape stayed arguments. Raises ValueError naming the argument that is missing, unknown, of another type, or not aligned as it was compiled for.
+        `grid` in place of the manifest's, where sizes of the shape stayed arguments. Raises ValueError naming
+        the argument that is missing, unknown, of another type, or not aligned as it was compiled for.
         """
         if name not in self._entries:
             raise ValueError(f"kernel {name!r} is not one of {sorted(self._entries)}")
