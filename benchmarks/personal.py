@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FLASHLIPS_DATA") or "../shared/data"))
     parser.add_argument("--weights", type=Path, default=personal.SHIPPED)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/personal.json"))
     options = parser.parse_args()
     clips = sorted((options.data / "test" / "grid_unseen").glob(f"{SPEAKER}_*"))

@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--target", nargs="+", default=list(CHIPS), help="the chips, all unless named")
     parser.add_argument("--preset", default="edge", help="the network sizes, edge unless named")
     parser.add_argument("--batch", type=int, default=1, help="frames at once, 1 unless named")
-    parser.add_argument("--out", type=Path, default=BENCHMARKS, help="the folder of roofline-<target>.png, benchmarks unless named")
+    parser.add_argument("--out", type=Path, default=BENCHMARKS, help="the pictures' folder, benchmarks unless named")
     arguments = parser.parse_args()
     preset: dict[str, Any] = load_preset(arguments.preset)
     for name in arguments.target:
@@ -83,7 +83,7 @@ def main() -> None:
         print(f"{chip.device}, preset {arguments.preset}, batch {arguments.batch}: {kind}")
         for operation, (seconds, flops, traffic) in totals(kernels, chip).items():
             print(f"  {operation:<18} at least {1e6 * seconds:8.1f} us  {flops / 1e9:9.3f} GFLOP  {traffic / 1e6:8.2f} MB")
-        path = arguments.out / f"roofline-{chip.name}.png"
+        path = arguments.out / f"roofline-{chip.name}-{arguments.preset}.png"
         draw(path, chip, f"{chip.device}, preset {arguments.preset}, batch {arguments.batch}: {kind}", kernels, points)
         print(f"  {path}")
 

@@ -170,7 +170,7 @@ def main(
     consent: Annotated[str, typer.Option(help="who agreed to this avatar, and for what; kept in the folder")],
     out: Annotated[Path, typer.Option(help="the avatar's folder")],
     weights: Annotated[Path, typer.Option(help="weights to start from")] = SHIPPED,
-    steps: Annotated[int, typer.Option(min=1, help="optimiser steps")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="optimiser steps")] = 700,
     preset: Annotated[str, typer.Option(help="nano or edge")] = "nano",
 ) -> None:
     """Fine-tune the networks on one person and write an avatar folder."""
