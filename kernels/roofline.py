@@ -80,7 +80,7 @@ def main() -> None:
         kernels = collect(preset, arguments.batch, chip.capability)
         points = measured(chip, arguments.preset, arguments.batch, BENCHMARKS / "kernels.csv")
         kind = "measured" if points else "a prediction"
-        print(f"{chip.device}, preset {arguments.preset}, batch {arguments.batch}: {kind}")
+        print(f"{chip.device}, preset {arguments.preset}, batch {arguments.batch}: {kind}; each kernel once at each shape")
         for operation, (seconds, flops, traffic) in totals(kernels, chip).items():
             print(f"  {operation:<18} at least {1e6 * seconds:8.1f} us  {flops / 1e9:9.3f} GFLOP  {traffic / 1e6:8.2f} MB")
         path = arguments.out / f"roofline-{chip.name}-{arguments.preset}.png"
