@@ -19,7 +19,7 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import report, same_face
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.files import write_bytes
-from flashlips_edge.networks import Networks
+from flashlips_edge.talking.networks import Networks
 from flashlips_edge.training import personal
 
 SPEAKER = "s31"

@@ -18,8 +18,8 @@ from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.pump.clock import SECOND_NS
 from flashlips_edge.recorded import Report, lip_sync_recording
 from flashlips_edge.run import STOPPED, WRONG_USE
-from flashlips_edge.session import Session
-from flashlips_edge.target import Target
+from flashlips_edge.talking.talker import Talker
+from flashlips_edge.talking.target import Target
 
 ASSETS = Path(__file__).parent / "assets"
 AVATAR, SPEECH = ASSETS / "avatar.mp4", ASSETS / "speech.flac"
@@ -32,9 +32,9 @@ def main() -> int:
     """Makes both files, prints what was made and how fast; gives the exit status."""
     try:
         speech = read_sound(SPEECH)
-        with Session.open("nano") as session:
-            report = lip_sync_recording(session, AVATAR, speech, out=VIDEO)
-            columns = _columns(session, report.frames)
+        with Talker.open("nano") as talker:
+            report = lip_sync_recording(talker, AVATAR, speech, out=VIDEO)
+            columns = _columns(talker, report.frames)
         sheet = contact_sheet(columns, speech.speech(), SPEECH_RATE_HZ, TITLE, _speed(report))
         write_bytes(SHEET, cv2.imencode(".png", sheet[:, :, ::-1])[1].tobytes())
     except UserError as error:
@@ -53,26 +53,26 @@ def _speed(report: Report) -> str:
     return f"{report.frames} frames in {report.seconds:.1f} s, {report.frames / report.seconds:.1f} frames per second"
 
 
-def _columns(session: Session, frames: int) -> list[Column]:
+def _columns(talker: Talker, frames: int) -> list[Column]:
     """Moments all along the speech, by turns with the mouth at its most open and its most closed."""
-    assert session.avatar is not None
-    rate = session.avatar.frame_rate
-    opening = [_opening(session, round(i * SECOND_NS / rate)) for i in range(frames)]
+    assert talker.avatar is not None
+    rate = talker.avatar.frame_rate
+    opening = [_opening(talker, round(i * SECOND_NS / rate)) for i in range(frames)]
     edges = np.linspace(0, frames, min(COLUMNS, frames) + 1).astype(int)
     picks = [int(start + (np.argmin if i % 2 else np.argmax)(opening[start:end])) for i, (start, end) in enumerate(pairwise(edges))]
     columns = []
     with VideoFile(VIDEO) as video:
         results = islice(video, frames)
-        for i, (target, result) in enumerate(zip(session.avatar.targets(), results)):
+        for i, (target, result) in enumerate(zip(talker.avatar.targets(), results)):
             if i in picks:
                 time_s = result.pts_ns / SECOND_NS
                 columns.append(Column(time_s, target.frame.image, result.image, _mouth(target)))
     return columns
 
 
-def _opening(session: Session, pts_ns: int) -> float:
-    lips = session.lips.at(pts_ns)
-    return 0.0 if lips is None else float(lips @ session.networks.bundle.lips_opening)
+def _opening(talker: Talker, pts_ns: int) -> float:
+    lips = talker.lips.at(pts_ns)
+    return 0.0 if lips is None else float(lips @ talker.networks.bundle.lips_opening)
 
 
 def _mouth(target: Target) -> tuple[int, int, int, int] | None:

@@ -10,22 +10,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from flashlips_edge.avatar import Avatar
 from flashlips_edge.interrupt import Interrupt
 from flashlips_edge.media.camera import Camera
 from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.media.window import Window
-from flashlips_edge.pacing import Pace
 from flashlips_edge.pump.clock import SECOND_NS, Clock
 from flashlips_edge.pump.counters import Counters
+from flashlips_edge.pump.pacing import Pace
 from flashlips_edge.recorded import TITLE, Report
-from flashlips_edge.session import Session
-from flashlips_edge.target import Target
+from flashlips_edge.talking.avatar import Avatar
+from flashlips_edge.talking.talker import Talker
+from flashlips_edge.talking.target import Target
 from flashlips_edge.voices import Voice
 
 
 def lip_sync_live(
-    session: Session,
+    talker: Talker,
     camera: Camera | None,
     voice: Voice,
     clock: Clock,
@@ -33,14 +33,14 @@ def lip_sync_live(
     display: bool = False,
     seconds: float | None = None,
 ) -> Report:
-    """The camera's face, or without a camera the session's avatar at its own pace, with the lips of `voice`.
+    """The camera's face, or without a camera the talker's avatar at its own pace, with the lips of `voice`.
 
     Ends with Ctrl-C, the window, the camera, the voice or after `seconds`, always with a file that plays. Frames that came
     while another was worked on are dropped and counted. Camera and voice are on `clock`. UserError leaves nothing behind.
     """
     start = time.perf_counter()
     count, first_ns = 0, 0
-    avatar = session.avatar
+    avatar = talker.avatar
     with ExitStack() as stack:
         if camera is not None:
             width, height, frame_rate, counters = camera.width, camera.height, camera.frame_rate, camera.counters
@@ -54,16 +54,16 @@ def lip_sync_live(
             writer = stack.enter_context(VideoWriter(out, width, height, frame_rate, heard, argument="--out"))
         stop = stack.enter_context(Interrupt())
         bar = stack.enter_context(tqdm(desc="live", unit="frame"))
-        for target in _paced(avatar, clock, counters) if avatar is not None else map(session.track, camera or ()):
+        for target in _paced(avatar, clock, counters) if avatar is not None else map(talker.track, camera or ()):
             pts_ns = target.frame.pts_ns
             if count == 0:
                 first_ns = pts_ns
             over = seconds is not None and pts_ns - first_ns >= seconds * SECOND_NS
-            if stop.requested or over or not voice.advance(session, writer, pts_ns):
+            if stop.requested or over or not voice.advance(talker, writer, pts_ns):
                 break
-            frame = session.speak(target)
+            frame = talker.speak(target)
             if writer is not None:
-                with session.times.stage("encode"):
+                with talker.times.stage("encode"):
                     writer.write(frame, pts_ns - first_ns)
             count += 1
             bar.set_postfix_str(str(counters), refresh=False)
@@ -72,7 +72,7 @@ def lip_sync_live(
                 break
         if writer is not None:
             writer.close(cut_sound=True)
-    return Report(out, count, time.perf_counter() - start, dict(session.times.seconds))
+    return Report(out, count, time.perf_counter() - start, dict(talker.times.seconds))
 
 
 def _paced(avatar: Avatar, clock: Clock, counters: Counters) -> Iterator[Target]:

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from flashlips_edge.clip import Clip
 from flashlips_edge.interrupt import Interrupt
 from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound
+from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.media.window import Window
-from flashlips_edge.pacing import Pace
 from flashlips_edge.pump.clock import SECOND_NS, MonotonicClock
-from flashlips_edge.session import Session
+from flashlips_edge.pump.pacing import Pace
+from flashlips_edge.talking.talker import Talker
 
 TITLE = "FlashLips Edge"
 PIECE = 10 * SPEECH_RATE_HZ  # speech made into lips between two looks at Ctrl-C
@@ -49,7 +49,7 @@ class Report:
 
 
 def lip_sync_recording(
-    session: Session,
+    talker: Talker,
     avatar_path: Path,
     sound: Sound | None = None,
     driver_path: Path | None = None,
@@ -72,17 +72,17 @@ def lip_sync_recording(
             writer = VideoWriter(out, clip.width, clip.height, clip.frame_rate, heard, clip.pixel_aspect, argument="--out")
             stack.enter_context(writer)
         stop = stack.enter_context(Interrupt())
-        session.use_avatar(avatar_path)
+        talker.use_avatar(avatar_path)
         if driver_path is not None:
-            session.finish(_follow(session, driver_path, stop))
+            talker.finish(_follow(talker, driver_path, stop))
         elif sound is not None:
-            _speak(session, sound.speech(), stop)
-        total = ceil((session.end_ns or 0) * clip.frame_rate / SECOND_NS)
+            _speak(talker, sound.speech(), stop)
+        total = ceil((talker.end_ns or 0) * clip.frame_rate / SECOND_NS)
         pace = Pace(MonotonicClock())
-        frames = stack.enter_context(closing(session.frames()))
+        frames = stack.enter_context(closing(talker.frames()))
         for frame in tqdm(frames, "lip-sync", total, unit="frame", leave=False):
             if writer is not None:
-                with session.times.stage("encode"):
+                with talker.times.stage("encode"):
                     writer.write(frame)
             count += 1
             if window is not None:
@@ -91,27 +91,27 @@ def lip_sync_recording(
             if stop.requested:
                 break
         if writer is not None:
-            with session.times.stage("encode"):
+            with talker.times.stage("encode"):
                 writer.close(cut_sound=stop.requested)
-    return Report(out, count, time.perf_counter() - start, dict(session.times.seconds), stop.requested)
+    return Report(out, count, time.perf_counter() - start, dict(talker.times.seconds), stop.requested)
 
 
-def _speak(session: Session, speech: np.ndarray, stop: Interrupt) -> None:
+def _speak(talker: Talker, speech: np.ndarray, stop: Interrupt) -> None:
     """Take the lips of the speech, float32 [N] at 16 kHz."""
     for start in tqdm(range(0, len(speech), PIECE), "speech", leave=False):
-        session.push_audio(speech[start : start + PIECE])
+        talker.push_audio(speech[start : start + PIECE])
         if stop.requested:
             break
-    session.finish()
+    talker.finish()
 
 
-def _follow(session: Session, driver_path: Path, stop: Interrupt) -> int:
+def _follow(talker: Talker, driver_path: Path, stop: Interrupt) -> int:
     """Take the lips of every frame of the driver; gives where it ends."""
     end_ns = 0
     with VideoFile(driver_path, "--driver") as driver:
         frame_ns = int(SECOND_NS / driver.frame_rate)
         for frame in tqdm(driver, "driver", driver.frames, unit="frame", leave=False):
-            session.push_face(frame)
+            talker.push_face(frame)
             end_ns = frame.pts_ns + frame_ns
             if stop.requested:
                 break

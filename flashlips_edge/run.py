@@ -9,7 +9,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NoReturn
 
-from flashlips_edge.avatar_folder import AvatarFolder
 from flashlips_edge.errors import UserError
 from flashlips_edge.live import lip_sync_live
 from flashlips_edge.media import microphone, window
@@ -18,7 +17,8 @@ from flashlips_edge.media.camera import Camera
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.pump.clock import Clock, MonotonicClock
 from flashlips_edge.recorded import Report, lip_sync_recording
-from flashlips_edge.session import Session
+from flashlips_edge.talking.avatar_folder import AvatarFolder
+from flashlips_edge.talking.talker import Talker
 from flashlips_edge.voices import LiveFace, LiveVoice, PcmStream, RecordedFace, RecordedVoice, Voice
 
 PROGRAM = "flashlips_edge.run"
@@ -141,32 +141,32 @@ def _run_recording(options: argparse.Namespace) -> Report:
         sound = read_pcm(sys.stdin.buffer, options.sample_rate or SPEECH_RATE_HZ)
     else:
         sound = read_sound(options.audio, "--audio")
-    with Session.open(options.bundle, options.threads, options.detector) as session:
-        return lip_sync_recording(session, Path(options.avatar), sound, driver, options.out, options.display)
+    with Talker.open(options.bundle, options.threads, options.detector) as talker:
+        return lip_sync_recording(talker, Path(options.avatar), sound, driver, options.out, options.display)
 
 
 def _run_live(options: argparse.Namespace) -> Report:
     clock = MonotonicClock()
     with ExitStack() as stack:
-        session = stack.enter_context(Session.open(options.bundle, options.threads, options.detector))
+        talker = stack.enter_context(Talker.open(options.bundle, options.threads, options.detector))
         camera = driver = None
         if options.camera is not None:
             camera = stack.enter_context(Camera(options.camera, clock))
         else:
-            session.use_avatar(options.avatar)
+            talker.use_avatar(options.avatar)
         if (source := _driver_camera(options)) is not None:
             driver = stack.enter_context(Camera(source, clock, "--driver"))
-        voice = stack.enter_context(closing(_voice(options, session, driver, clock)))
-        report = lip_sync_live(session, camera, voice, clock, options.out, options.display, options.seconds)
+        voice = stack.enter_context(closing(_voice(options, talker, driver, clock)))
+        report = lip_sync_live(talker, camera, voice, clock, options.out, options.display, options.seconds)
     for lost in (camera, driver):
         if lost is not None and lost.lost is not None:
             _say(lost.lost)
     return report
 
 
-def _voice(options: argparse.Namespace, session: Session, driver: Camera | None, clock: Clock) -> Voice:
+def _voice(options: argparse.Namespace, talker: Talker, driver: Camera | None, clock: Clock) -> Voice:
     if driver is not None:
-        return LiveFace(driver, session)
+        return LiveFace(driver, talker)
     if options.driver is not None:
         return RecordedFace(Path(options.driver))
     if options.audio == "-":

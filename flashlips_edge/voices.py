@@ -21,7 +21,7 @@ from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.pump.clock import SECOND_NS, Clock
 from flashlips_edge.pump.mailbox import ClosedError, Mailbox
 from flashlips_edge.pump.stage import LOOK_NS, Stage
-from flashlips_edge.session import Session
+from flashlips_edge.talking.talker import Talker
 
 AHEAD_NS = 6 * SECOND_NS  # how long before they are needed lips are made, where the voice is there already
 LEAD_NS = 400_000_000  # live sound is heard, and its lips are seen, this much after it came: lips are made 200 ms at a time
@@ -35,8 +35,8 @@ class Voice(Protocol):
 
     silence: Sound | None
 
-    def advance(self, session: Session, writer: VideoWriter | None, pts_ns: int) -> bool:
-        """Push what the frame of this pts needs into the session and the writer; False when there is nothing more.
+    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
+        """Push what the frame of this pts needs into the talker and the writer; False when there is nothing more.
 
         The first pts is where the voice begins.
         """
@@ -52,15 +52,15 @@ class RecordedVoice:
         self._pushed = False
         self.silence: Sound | None = Sound(sound.samples[:0], sound.sample_rate_hz)
 
-    def advance(self, session: Session, writer: VideoWriter | None, pts_ns: int) -> bool:
-        while not self._pushed or (self._repeat and session.lips.end_ns < pts_ns + AHEAD_NS):
+    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
+        while not self._pushed or (self._repeat and talker.lips.end_ns < pts_ns + AHEAD_NS):
             self._pushed = True
-            session.push_audio(self._speech, pts_ns)
+            talker.push_audio(self._speech, pts_ns)
             if writer is not None:
                 writer.write_audio(self._sound.samples)
             if not self._repeat:
-                session.finish()
-        return session.end_ns is None or pts_ns < session.end_ns
+                talker.finish()
+        return talker.end_ns is None or pts_ns < talker.end_ns
 
     def close(self) -> None:
         pass
@@ -77,10 +77,10 @@ class LiveVoice:
         self._samples = 0
         self._heard = False
 
-    def advance(self, session: Session, writer: VideoWriter | None, pts_ns: int) -> bool:
+    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
         if self._start_ns is None:
             self._start_ns = pts_ns
-        while session.end_ns is None and self._end_ns < pts_ns + AHEAD_NS:
+        while talker.end_ns is None and self._end_ns < pts_ns + AHEAD_NS:
             try:
                 block = self._source.read(0)
             except TimeoutError:
@@ -88,16 +88,16 @@ class LiveVoice:
             except ClosedError:
                 if not self._heard:
                     raise UserError("--audio -: standard input held no sound; give raw PCM, s16le, mono") from None
-                session.finish()
+                talker.finish()
                 break
             if not self._heard:
-                self._silence_until(session, writer, pts_ns + LEAD_NS)
+                self._silence_until(talker, writer, pts_ns + LEAD_NS)
             self._heard = True
-            self._push(session, writer, block)
-        if session.end_ns is not None:
-            return pts_ns < session.end_ns
+            self._push(talker, writer, block)
+        if talker.end_ns is not None:
+            return pts_ns < talker.end_ns
         if self._end_ns <= pts_ns:
-            self._silence_until(session, writer, pts_ns + LEAD_NS)
+            self._silence_until(talker, writer, pts_ns + LEAD_NS)
         return True
 
     def close(self) -> None:
@@ -109,13 +109,13 @@ class LiveVoice:
         assert self._start_ns is not None
         return self._start_ns + self._samples * SECOND_NS // SPEECH_RATE_HZ
 
-    def _silence_until(self, session: Session, writer: VideoWriter | None, pts_ns: int) -> None:
+    def _silence_until(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> None:
         missing = (pts_ns - self._end_ns) * SPEECH_RATE_HZ // SECOND_NS
-        self._push(session, writer, np.zeros(max(0, missing), np.float32))
+        self._push(talker, writer, np.zeros(max(0, missing), np.float32))
 
-    def _push(self, session: Session, writer: VideoWriter | None, block: np.ndarray) -> None:
+    def _push(self, talker: Talker, writer: VideoWriter | None, block: np.ndarray) -> None:
         assert self._start_ns is not None
-        session.push_audio(block, self._start_ns, live=True)
+        talker.push_audio(block, self._start_ns, live=True)
         if writer is not None:
             writer.write_audio(block)
         self._samples += len(block)
@@ -134,19 +134,19 @@ class RecordedFace:
         self._start_ns: int | None = None
         self._last_ns = -1
 
-    def advance(self, session: Session, writer: VideoWriter | None, pts_ns: int) -> bool:
+    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
         if self._start_ns is None:
             self._start_ns = pts_ns
             if writer is not None and self._sound is not None:
                 writer.write_audio(self._sound.samples)
-        while session.end_ns is None and self._last_ns <= pts_ns:
+        while talker.end_ns is None and self._last_ns <= pts_ns:
             frame = next(self._frames, None)
             if frame is None:
-                session.finish(self._last_ns + int(SECOND_NS / self._video.frame_rate))
+                talker.finish(self._last_ns + int(SECOND_NS / self._video.frame_rate))
             else:
                 self._last_ns = self._start_ns + frame.pts_ns
-                session.push_face(frame.at(self._last_ns))
-        return session.end_ns is None or pts_ns < session.end_ns
+                talker.push_face(frame.at(self._last_ns))
+        return talker.end_ns is None or pts_ns < talker.end_ns
 
     def close(self) -> None:
         self._video.close()
@@ -155,13 +155,13 @@ class RecordedFace:
 class LiveFace:
     """The lips of a face before another camera; read by a thread of its own. Nothing is heard."""
 
-    def __init__(self, camera: Camera, session: Session):
+    def __init__(self, camera: Camera, talker: Talker):
         self.silence: Sound | None = None
         self._camera = camera
-        self._stage = Stage("driver", camera, session.push_face)
+        self._stage = Stage("driver", camera, talker.push_face)
         self._stage.start()
 
-    def advance(self, session: Session, writer: VideoWriter | None, pts_ns: int) -> bool:
+    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
         return self._camera.lost is None
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What a host function launches, found out by calling it: nothing runs, so tensors may lie on the meta device, at any size.
 
-    launches = record(lambda: group_norm_silu(torch.empty(1, 320, 64, 64, dtype=torch.float16, device="meta"), ...))
-    [launch.specialise("group_norm_silu", f"group_norm_silu_{i}", flops, bytes) for i, launch in enumerate(launches)]
+launches = record(lambda: group_norm_silu(torch.empty(1, 320, 64, 64, dtype=torch.float16, device="meta"), ...))
+[launch.specialise("group_norm_silu", f"group_norm_silu_{i}", flops, bytes) for i, launch in enumerate(launches)]
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from kernels.precision import INTERPRETED
 from kernels.specialisation import Specialisation, collect
 from kernels.testing import run_uninterpreted
 
-TOY = '''
+TOY = """
 import sys
 from dataclasses import replace
 import triton, triton.language as tl
@@ -48,7 +48,7 @@ def scale(x, y, factor, count, BLOCK: tl.constexpr):
 def specialisation(block, warps):
     types = {"x": "*fp16", "y": "*fp16", "factor": "fp32", "count": "i32"}
     return Specialisation("toy", f"scale_{block}", scale, types, {"BLOCK": block}, ("x", "y"), (4, 1, 1), warps, 3, 1, 1)
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"bundle"},
     "media": {"pump"},
     "models": set(),
-    "training": PARTS | {"models", "session"},
-    "evaluation": PARTS | {"models", "session"},
-    "run": PARTS | {"session"},
-    "demo": PARTS | {"session", "run"},
-    "session": PARTS,
+    "talking": PARTS,
+    "training": PARTS | {"models", "talking", "session"},
+    "evaluation": PARTS | {"models", "talking", "session"},
+    "run": PARTS | {"talking", "session"},
+    "serve": PARTS | {"talking", "session"},
+    "demo": PARTS | {"talking", "session", "run"},
+    "session": PARTS | {"talking"},
 }
 ABOVE = {"kernels", "quantize", "targets", "tests", "benchmarks"}
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from tiny_bundle import tiny_bundle
 
 from flashlips_edge.bundle import Bundle
-from flashlips_edge.identity import PRESS, Identity, choose_references
-from flashlips_edge.lips import LOOK_AHEAD_STEPS, STEP_NS, LipsTrack, SpeechToLips
 from flashlips_edge.media.audio_file import read_audio
-from flashlips_edge.networks import Networks
-from flashlips_edge.read_ahead import read_ahead
+from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
 from flashlips_edge.speech.silence import silence_weight
+from flashlips_edge.talking.identity import PRESS, Identity, choose_references
+from flashlips_edge.talking.lips import LOOK_AHEAD_STEPS, STEP_NS, LipsTrack, SpeechToLips
+from flashlips_edge.talking.networks import Networks
 
 CLOSED = np.full(12, -1, np.float32)
 

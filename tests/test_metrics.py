@@ -195,5 +195,3 @@ def test_lpips_with_the_users_file(tmp_path):
     (tmp_path / "other.pth").write_bytes(b"no weights")
     with pytest.raises(UserError, match="--lpips .*other.pth"):
         Lpips(tmp_path / "other.pth")
-
-

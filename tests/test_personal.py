@@ -16,10 +16,10 @@ from faces import write_faces, write_speech
 from tiny_bundle import tiny_bundle
 
 from flashlips_edge import run
-from flashlips_edge.avatar_folder import AvatarFolder, write_record
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.talking.avatar_folder import AvatarFolder, write_record
 from flashlips_edge.training import personal
 from flashlips_edge.training.synthetic_head import Identity, Lips, Pose, render
 

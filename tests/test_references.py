@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_bundle
 
-from flashlips_edge.networks import Networks
-from flashlips_edge.references import References, by_likeness
+from flashlips_edge.talking.networks import Networks
+from flashlips_edge.talking.references import References, by_likeness
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.pictures import decode, encode
 from flashlips_edge.evaluation.recordings import Recording
-from flashlips_edge.networks import Networks
+from flashlips_edge.talking.networks import Networks
 
 EVERY = 4  # frames; neighbours say the same
 

@@ -15,7 +15,7 @@ from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face.crop import cut, paste
 from flashlips_edge.face.detect import Box, HaarDetector
-from flashlips_edge.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
 LEVELS = 5
 FRAMES_PER_CLIP = 6

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from flashlips_edge.evaluation import flops
-from flashlips_edge.lips import CONTEXT_STEPS
-from flashlips_edge.networks import Networks
 from flashlips_edge.speech.features import MELS_PER_STEP
+from flashlips_edge.talking.lips import CONTEXT_STEPS
+from flashlips_edge.talking.networks import Networks
 
 LATENT_STRIDE = 8
 PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flashlips_edge.clip import SUFFIXES
 from flashlips_edge.errors import UserError
+from flashlips_edge.media.clip import SUFFIXES
 
 PICTURES = ("png", "jpg", "jpeg", "bmp", "webp")
 VIDEOS = [suffix for suffix in SUFFIXES if suffix not in PICTURES]

@@ -16,7 +16,7 @@ from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.protocols import Scene, Studio
 from flashlips_edge.evaluation.recordings import LIMIT_NS, Recording, partners
 from flashlips_edge.media.video_file import VideoFile
-from flashlips_edge.networks import Networks
+from flashlips_edge.talking.networks import Networks
 
 PARTS = ("costs", "autoencoder", "same_face", "control", "self_drive", "speech", "speed")
 NOISE_CLIPS = 3  # of each set

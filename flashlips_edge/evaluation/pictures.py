@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from flashlips_edge.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
 BATCH = 8
 

@@ -18,7 +18,7 @@ from flashlips_edge.evaluation import measures, sheets, systems
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.takes import Result, Speech
-from flashlips_edge.networks import Networks
+from flashlips_edge.talking.networks import Networks
 
 NOISE_LEVEL = 0.002  # of full scale, -54 dB
 MOMENTS = 8  # frames of a clip that its page shows

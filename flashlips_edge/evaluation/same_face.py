@@ -17,8 +17,8 @@ from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face import pose
-from flashlips_edge.networks import N_REFERENCES, Networks
-from flashlips_edge.references import by_likeness
+from flashlips_edge.talking.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.references import by_likeness
 
 PAIRS_PER_GRID_CLIP = 20
 CLIP_FRAMES = 75  # a GRID clip; longer ones give more pairs

@@ -17,14 +17,14 @@ import numpy as np
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.evaluation.pictures import lips_of
 from flashlips_edge.evaluation.recordings import Recording
-from flashlips_edge.lips import STEP_NS
 from flashlips_edge.media.audio_file import Sound
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.media.video_writer import VideoWriter
-from flashlips_edge.networks import Networks
 from flashlips_edge.recorded import lip_sync_recording
-from flashlips_edge.session import Session
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
+from flashlips_edge.talking.lips import STEP_NS
+from flashlips_edge.talking.networks import Networks
+from flashlips_edge.talking.talker import Talker
 
 SYSTEMS = ("copy", "ours", "random", "frozen")
 TEMPO = 0.6  # correlation of a random lips vector with the one 40 ms before
@@ -32,8 +32,8 @@ TEMPO = 0.6  # correlation of a random lips vector with the one 40 ms before
 
 def ours(bundle: Bundle, clip: Recording, sound: np.ndarray, out: Path) -> None:
     """The clip speaks a sound, float32 [N] at 16 kHz, through the run path; the video is as long as the sound."""
-    with Session(bundle) as session:
-        lip_sync_recording(session, clip.path, Sound(sound[:, None].astype(np.float32), SAMPLE_RATE_HZ), out=out)
+    with Talker(bundle) as talker:
+        lip_sync_recording(talker, clip.path, Sound(sound[:, None].astype(np.float32), SAMPLE_RATE_HZ), out=out)
 
 
 def copy(clip: Recording, out: Path) -> None:
@@ -49,14 +49,14 @@ def random(bundle: Bundle, networks: Networks, clip: Recording, out: Path) -> No
     """The clip with random lips."""
     steps = clip.duration_ns // STEP_NS + 1
     lips = random_lips(lips_of(networks, clip.crops), steps, zlib.crc32(clip.name.encode()))
-    with Session(bundle) as session:
-        avatar = session.use_avatar(clip.path)
+    with Talker(bundle) as talker:
+        avatar = talker.use_avatar(clip.path)
         for step, vector in enumerate(lips):
-            session.lips.append(step * STEP_NS, vector)
-        session.finish(clip.duration_ns)
+            talker.lips.append(step * STEP_NS, vector)
+        talker.finish(clip.duration_ns)
         with (
             VideoWriter(out, avatar.clip.width, avatar.clip.height, avatar.frame_rate) as writer,
-            closing(session.frames()) as frames,
+            closing(talker.frames()) as frames,
         ):
             for frame in frames:
                 writer.write(frame)

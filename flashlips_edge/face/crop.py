@@ -44,7 +44,8 @@ def cut(image: np.ndarray, box: Box, size: int) -> Crop:
         left, top = int(max(0, x - side / 2 - 4)), int(max(0, y - side / 2 - 4))
         part = image[top : int(y + side / 2 + 5), left : int(x + side / 2 + 5)]
         shrink = scale * 1.2
-        small = cv2.resize(part, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        whole = tuple(max(1, round(n * shrink)) for n in (part.shape[1], part.shape[0]))  # else OpenCV samples at 1/shrink
+        small = cv2.resize(part, whole, interpolation=cv2.INTER_AREA)
         fx, fy = small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]
         inner = np.array(
             [

@@ -19,13 +19,13 @@ import typer
 from torch import Tensor, nn
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.identity import choose_references
 from flashlips_edge.models.audio_to_lips import AudioToLips
 from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.speech_encoder import SpeechEncoder
 from flashlips_edge.models.wav2vec import load_wav2vec
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
+from flashlips_edge.talking.identity import choose_references
 from flashlips_edge.training.another_voice import another_room, another_throat, any_speed, faster
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.clips import load_clips

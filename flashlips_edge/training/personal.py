@@ -22,12 +22,12 @@ import typer
 from torch import nn
 from tqdm import tqdm
 
-from flashlips_edge.avatar_folder import BUNDLE, write_record
 from flashlips_edge.errors import UserError
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.models.editor import EditorUNet
 from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
 from flashlips_edge.models.presets import load_preset
+from flashlips_edge.talking.avatar_folder import BUNDLE, write_record
 from flashlips_edge.training import boxes, export, synthetic_clips
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.command import command

@@ -78,9 +78,7 @@ def clip_name(path: Path) -> str:
     return f"{path.resolve().parent.name.replace('.', '_')}.{path.stem.replace('.', '_')}"
 
 
-def check_sound(
-    piece: Piece, waveform: np.ndarray | None, why: str, weights: Path
-) -> tuple[np.ndarray | None, str, dict[str, float]]:
+def check_sound(piece: Piece, waveform: np.ndarray | None, why: str, weights: Path) -> tuple[np.ndarray | None, str, dict[str, float]]:
     """The piece's own sound float32 [N] at 16 kHz, moved to where its lips are; what is to be said about it; and what SyncNet found.
 
     None without a ``waveform`` of the video (``why`` says why) and where nobody speaks. UserError where sound and lips do not

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from flashlips_edge.identity import choose_references
-from flashlips_edge.lips import SpeechToLips
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
+from flashlips_edge.talking.identity import choose_references
+from flashlips_edge.talking.lips import SpeechToLips
 from flashlips_edge.training.loop import on
 from flashlips_edge.training.speech_tracks import Track, closed_mouth
 

@@ -64,9 +64,7 @@ def evaluations(preset: dict[str, Any]) -> int:
     return preset["audio_to_lips"]["steps"] * (2 if preset["audio_to_lips"].get("solver") == "midpoint" else 1)
 
 
-def _case(
-    operation: str, shape: str, module: nn.Module, inputs: tuple[Any, ...], device: str, dtype: torch.dtype, passes: int = 1
-) -> Case:
+def _case(operation: str, shape: str, module: nn.Module, inputs: tuple[Any, ...], device: str, dtype: torch.dtype, passes: int = 1) -> Case:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         outputs = module(*inputs)
     moved = sum(x.numel() for x in tensors((*inputs, outputs))) + passes * sum(p.numel() for p in module.parameters())

@@ -63,9 +63,13 @@ def test_it_pastes_what_the_run_path_pastes(box: Box) -> None:
     crop = cut(frame, box, 64)
     edited = smile(crop.image)
     want = paste(frame, crop, edited)
-    got = paste_back(
-        torch.from_numpy(frame)[None].to(DEVICE), torch.from_numpy(crop.transform)[None], tensor_of(crop.image), tensor_of(edited)
-    )[0].cpu().numpy()
+    got = (
+        paste_back(
+            torch.from_numpy(frame)[None].to(DEVICE), torch.from_numpy(crop.transform)[None], tensor_of(crop.image), tensor_of(edited)
+        )[0]
+        .cpu()
+        .numpy()
+    )
     assert (want != frame).any(2).sum() > 200
     away = np.abs(got.astype(int) - want)
     assert away.max() <= 6  # OpenCV rounds positions to 1/32 of a pixel
@@ -104,9 +108,17 @@ def test_nv12_looks_like_its_rgb() -> None:
     crop = cut(frame, Box(90.5, 60.2, 61, 61), 64)
     edited = smile(crop.image)
     want = nv12_of(rgb_to_yuv(paste(frame, crop, edited), LIMITED_709)).int()
-    got = paste_back(
-        nv12_of(yuv)[None].to(DEVICE), torch.from_numpy(crop.transform)[None], tensor_of(crop.image), tensor_of(edited), colour=LIMITED_709
-    )[0].cpu().int()
+    got = (
+        paste_back(
+            nv12_of(yuv)[None].to(DEVICE),
+            torch.from_numpy(crop.transform)[None],
+            tensor_of(crop.image),
+            tensor_of(edited),
+            colour=LIMITED_709,
+        )[0]
+        .cpu()
+        .int()
+    )
     away = (got - want).abs()
     assert away.max() <= 8
     assert away.float().mean() < 0.3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from flashlips_edge.face.pose import upper_face
-from flashlips_edge.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
 
 class References:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from flashlips_edge.clip import Clip
 from flashlips_edge.face.detect import Box, Detector
 from flashlips_edge.face.track import FaceTracker
-from flashlips_edge.identity import Identity
+from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.frames import Frame
-from flashlips_edge.networks import Networks
-from flashlips_edge.read_ahead import read_ahead
-from flashlips_edge.stage_times import StageTimes
-from flashlips_edge.target import Target
+from flashlips_edge.pump.read_ahead import read_ahead
+from flashlips_edge.talking.identity import Identity
+from flashlips_edge.talking.networks import Networks
+from flashlips_edge.talking.stage_times import StageTimes
+from flashlips_edge.talking.target import Target
 
 KEPT_BYTES = 512_000_000
 KEPT_NS = 10_000_000_000

@@ -12,13 +12,13 @@ import pytest
 from faces import HEIGHT, MOUTH, WIDTH, face, mouth_level, number_of, speech, write_faces
 from tiny_bundle import tiny_bundle
 
-from flashlips_edge import avatar as avatar_module
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.errors import UserError
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.video_file import VideoFile
-from flashlips_edge.session import Session
+from flashlips_edge.talking import avatar as avatar_module
+from flashlips_edge.talking.talker import Talker
 
 FRAME_NS = 40_000_000
 
@@ -35,9 +35,9 @@ def clip(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def session(bundle) -> Session:
-    with Session(bundle, threads=1) as session:
-        yield session
+def talker(bundle) -> Talker:
+    with Talker(bundle, threads=1) as talker:
+        yield talker
 
 
 def there_and_back(n: int, length: int) -> list[int]:
@@ -45,150 +45,150 @@ def there_and_back(n: int, length: int) -> list[int]:
     return [turn[i % len(turn)] for i in range(length)]
 
 
-def test_avatar_is_looped_there_and_back_as_long_as_the_speech(session, clip):
-    session.use_avatar(clip)
-    session.push_audio(speech(1.2))
-    session.finish()
-    frames = list(session.frames())
+def test_avatar_is_looped_there_and_back_as_long_as_the_speech(talker, clip):
+    talker.use_avatar(clip)
+    talker.push_audio(speech(1.2))
+    talker.finish()
+    frames = list(talker.frames())
     assert [number_of(frame.image) for frame in frames] == there_and_back(10, 30)
     assert [frame.pts_ns for frame in frames] == [i * FRAME_NS for i in range(30)]
-    assert len(session.avatar.latents) == 10
+    assert len(talker.avatar.latents) == 10
 
 
-def test_a_recording_that_is_not_kept_in_memory_loops_the_same(session, clip, monkeypatch):
+def test_a_recording_that_is_not_kept_in_memory_loops_the_same(talker, clip, monkeypatch):
     monkeypatch.setattr(avatar_module, "KEPT_BYTES", 3 * WIDTH * HEIGHT * 3 // 2)
     monkeypatch.setattr(avatar_module, "CHUNK_BYTES", 2 * WIDTH * HEIGHT * 3 // 2)
-    session.use_avatar(clip)
-    session.push_audio(speech(1.6))
-    session.finish()
-    assert [number_of(frame.image) for frame in session.frames()] == there_and_back(10, 40)
+    talker.use_avatar(clip)
+    talker.push_audio(speech(1.6))
+    talker.finish()
+    assert [number_of(frame.image) for frame in talker.frames()] == there_and_back(10, 40)
 
 
-def test_only_the_mouth_changes(session, clip):
-    session.use_avatar(clip)
-    session.push_audio(speech(0.4))
-    session.finish()
+def test_only_the_mouth_changes(talker, clip):
+    talker.use_avatar(clip)
+    talker.push_audio(speech(0.4))
+    talker.finish()
     with VideoFile(clip) as video:
-        for source, result in zip(video, session.frames(), strict=True):
+        for source, result in zip(video, talker.frames(), strict=True):
             changed = np.abs(source.image.astype(int) - result.image).max(2) > 0
             rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
             assert changed[MOUTH].mean() > 0.9
             assert rows.min() > HEIGHT * 0.4 and columns.min() > WIDTH * 0.2 and columns.max() < WIDTH * 0.8
 
 
-def test_frames_without_a_face_pass_unchanged(session, tmp_path):
+def test_frames_without_a_face_pass_unchanged(talker, tmp_path):
     blank = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    session.use_avatar(write_faces(tmp_path / "blank.mp4", 5, image=blank))
-    session.push_audio(speech(0.2))
-    session.finish()
+    talker.use_avatar(write_faces(tmp_path / "blank.mp4", 5, image=blank))
+    talker.push_audio(speech(0.2))
+    talker.finish()
     with VideoFile(tmp_path / "blank.mp4") as video:
-        for source, result in zip(video, session.frames(), strict=True):
+        for source, result in zip(video, talker.frames(), strict=True):
             assert np.array_equal(source.image, result.image)
 
 
-def test_pull_frame_waits_for_the_speech_and_ends_with_it(session, clip):
-    session.use_avatar(clip)
-    assert session.pull_frame() is None
-    session.push_audio(speech(5.6))
+def test_pull_frame_waits_for_the_speech_and_ends_with_it(talker, clip):
+    talker.use_avatar(clip)
+    assert talker.pull_frame() is None
+    talker.push_audio(speech(5.6))
     pulled = []
-    while (frame := session.pull_frame()) is not None:
+    while (frame := talker.pull_frame()) is not None:
         pulled.append(frame)
     assert len(pulled) == 41  # a window is made when what follows it has been heard
-    assert not session.ended
-    session.finish()
-    while (frame := session.pull_frame()) is not None:
+    assert not talker.ended
+    talker.finish()
+    while (frame := talker.pull_frame()) is not None:
         pulled.append(frame)
     assert len(pulled) == 140
-    assert session.ended
+    assert talker.ended
 
 
 def test_frames_one_at_a_time_and_all_at_once_are_the_same(bundle, clip):
     pictures = []
     for at_once in (True, False):
-        with Session(bundle, threads=1) as session:
-            session.use_avatar(clip)
-            session.push_audio(speech(0.6))
-            session.finish()
-            frames = session.frames() if at_once else iter(session.pull_frame, None)
+        with Talker(bundle, threads=1) as talker:
+            talker.use_avatar(clip)
+            talker.push_audio(speech(0.6))
+            talker.finish()
+            frames = talker.frames() if at_once else iter(talker.pull_frame, None)
             pictures.append([frame.image for frame in frames])
     assert len(pictures[0]) == len(pictures[1]) == 15
     assert max(np.abs(a.astype(int) - b).max() for a, b in zip(*pictures)) <= 2
 
 
-def test_lips_follow_the_speech_and_close_in_silence(session, clip):
-    session.use_avatar(clip)
-    session.push_audio(np.concatenate([speech(1.2), np.zeros(16_000 * 2, np.float32)]))
-    session.finish()
-    spoken = [session.lips.at(i * FRAME_NS) for i in range(80)]
-    closed = session.avatar.identity.closed_lips
+def test_lips_follow_the_speech_and_close_in_silence(talker, clip):
+    talker.use_avatar(clip)
+    talker.push_audio(np.concatenate([speech(1.2), np.zeros(16_000 * 2, np.float32)]))
+    talker.finish()
+    spoken = [talker.lips.at(i * FRAME_NS) for i in range(80)]
+    closed = talker.avatar.identity.closed_lips
     assert np.abs(spoken[15] - closed).max() > 0.1
     assert max(np.abs(lips - closed).max() for lips in spoken[35:]) < 0.02
 
 
-def test_another_face_drives_at_its_own_times(session, clip):
-    session.use_avatar(clip)
+def test_another_face_drives_at_its_own_times(talker, clip):
+    talker.use_avatar(clip)
     bright, dark = face(), face() // 2
     for i, image in enumerate([bright, bright, bright, dark, dark, dark]):
-        session.push_face(Frame(image, i * 2 * FRAME_NS))
-    session.finish(end_ns=12 * FRAME_NS)
-    lips = [float(session.lips.at(i * FRAME_NS)[0]) for i in range(12)]
+        talker.push_face(Frame(image, i * 2 * FRAME_NS))
+    talker.finish(end_ns=12 * FRAME_NS)
+    lips = [float(talker.lips.at(i * FRAME_NS)[0]) for i in range(12)]
     assert lips[0] > 1.5 * lips[11]
     assert lips[4] > lips[5] > lips[6]  # in between, linear
-    assert len(list(session.frames())) == 12
+    assert len(list(talker.frames())) == 12
 
 
-def test_a_live_face_speaks_without_an_avatar(session):
-    session.push_audio(speech(2), pts_ns=5_000_000_000, live=True)
+def test_a_live_face_speaks_without_an_avatar(talker):
+    talker.push_audio(speech(2), pts_ns=5_000_000_000, live=True)
     frames = [Frame(face(), 5_000_000_000 + i * FRAME_NS) for i in range(10)]
-    results = [session.lip_sync(frame) for frame in frames]
+    results = [talker.lip_sync(frame) for frame in frames]
     assert [result.pts_ns for result in results] == [frame.pts_ns for frame in frames]
     assert mouth_level(results[5].image) > mouth_level(frames[5].image) + 20
 
 
-def test_a_live_face_without_lips_is_shown_as_it_is(session):
-    assert np.array_equal(session.lip_sync(Frame(face(), 0)).image, face())
+def test_a_live_face_without_lips_is_shown_as_it_is(talker):
+    assert np.array_equal(talker.lip_sync(Frame(face(), 0)).image, face())
 
 
-def test_speech_may_be_pushed_by_another_thread(session):
+def test_speech_may_be_pushed_by_another_thread(talker):
     def push() -> None:
         for piece in np.split(speech(4), 50):
-            session.push_audio(piece, live=True)
+            talker.push_audio(piece, live=True)
 
     thread = threading.Thread(target=push)
     thread.start()
-    results = [session.lip_sync(Frame(face(), i * FRAME_NS)) for i in range(20)]
+    results = [talker.lip_sync(Frame(face(), i * FRAME_NS)) for i in range(20)]
     thread.join()
     assert len(results) == 20
-    assert session.lips.end_ns >= 3_000_000_000
+    assert talker.lips.end_ns >= 3_000_000_000
 
 
 def test_closing_ends_every_thread(bundle, clip):
     before = threading.active_count()
-    with Session(bundle, threads=1) as session:
-        session.use_avatar(clip)
-        session.push_audio(speech(2))
-        session.finish()
-        frames = session.frames()
+    with Talker(bundle, threads=1) as talker:
+        talker.use_avatar(clip)
+        talker.push_audio(speech(2))
+        talker.finish()
+        frames = talker.frames()
         next(frames)
         frames.close()
     assert threading.active_count() == before
 
 
-def test_a_folder_of_pictures_is_an_avatar(session, tmp_path):
+def test_a_folder_of_pictures_is_an_avatar(talker, tmp_path):
 
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), face()[:, :, ::-1])
-    assert session.use_avatar(tmp_path).frame_rate == Fraction(25)
-    session.push_audio(speech(0.4))
-    session.finish()
-    assert len(list(session.frames())) == 10
+    assert talker.use_avatar(tmp_path).frame_rate == Fraction(25)
+    talker.push_audio(speech(0.4))
+    talker.finish()
+    assert len(list(talker.frames())) == 10
 
 
-def test_pictures_of_two_sizes_are_refused(session, tmp_path):
+def test_pictures_of_two_sizes_are_refused(talker, tmp_path):
     write_faces(tmp_path / "a.mp4", 2)
     write_faces(tmp_path / "b.mp4", 2, image=face()[:200])
     with pytest.raises(UserError, match=r"b\.mp4: 320 x 200 pixels, but a\.mp4 has 320 x 240"):
-        session.use_avatar(tmp_path)
+        talker.use_avatar(tmp_path)
 
 
 def test_the_engine_names_what_is_wrong_with_its_inputs(bundle, tmp_path):

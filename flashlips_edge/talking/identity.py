@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashlips_edge.networks import N_REFERENCES, Networks
-from flashlips_edge.references import References
+from flashlips_edge.talking.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.references import References
 
 CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the closed mouth
 PRESS = 1.0  # closed lips go this much beyond the face's own: the editor closes an unseen open mouth by less than it is asked

@@ -1,18 +1,18 @@
-"""The embedding API: open a bundle, push speech or another face, pull frames that speak it.
+"""A face that is made to speak, one call at a time: open a bundle, push speech or another face, pull frames that speak it.
 
-    session = Session.open("nano")
-    session.use_avatar("face.mp4")
-    session.push_audio(waveform)                      # float32, mono, 16 kHz; in pieces if you like
-    session.finish()
-    for frame in session.frames(): ...                # or, one at a time, session.pull_frame()
+    talker = Talker.open("nano")
+    talker.use_avatar("face.mp4")
+    talker.push_audio(waveform)                      # float32, mono, 16 kHz; in pieces if you like
+    talker.finish()
+    for frame in talker.frames(): ...                # or, one at a time, talker.pull_frame()
 
 or, frame by frame, on a live face:
 
-    session.push_audio(piece, pts_ns, live=True)      # one thread may push ...
-    frame = session.lip_sync(frame)                   # ... while another edits
+    talker.push_audio(piece, pts_ns, live=True)      # one thread may push ...
+    frame = talker.lip_sync(frame)                   # ... while another edits
 
 Times are nanoseconds on one clock of your choice; an avatar's first frame and speech pushed without a pts are at 0.
-A session owns its networks, trackers and threads; `close` ends them. One thread pushes, one pulls.
+A talker owns its networks, trackers and threads; `close` ends them. One thread pushes, one pulls.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from pathlib import Path
 
 import numpy as np
 
-from flashlips_edge.avatar import Avatar
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.face.detect import Detector, HaarDetector, YuNetDetector
 from flashlips_edge.face.track import FaceTracker
-from flashlips_edge.identity import Identity, LiveIdentity
-from flashlips_edge.lips import STEP_NS, LipsTrack, SpeechToLips
 from flashlips_edge.media.frames import Frame
-from flashlips_edge.networks import N_REFERENCES, Networks
-from flashlips_edge.read_ahead import read_ahead
+from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
-from flashlips_edge.stage_times import StageTimes
-from flashlips_edge.target import Target
+from flashlips_edge.talking.avatar import Avatar
+from flashlips_edge.talking.identity import Identity, LiveIdentity
+from flashlips_edge.talking.lips import STEP_NS, LipsTrack, SpeechToLips
+from flashlips_edge.talking.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.stage_times import StageTimes
+from flashlips_edge.talking.target import Target
 
 BATCH = 4  # frames that go through the networks together on files
 LIVE_STEPS = 4  # lips steps made at a time on live speech: 160 ms, and as much again of look-ahead
@@ -42,7 +42,7 @@ KEPT_LIPS_NS = 1_000_000_000  # of the past, on a live run
 PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder")
 
 
-class Session:
+class Talker:
     """One face that is made to speak. `times` holds the seconds of each stage, `lips` the lips vectors by pts."""
 
     def __init__(self, bundle: Bundle, threads: int = 2, detector: str | Path | None = None):
@@ -64,11 +64,11 @@ class Session:
         self._next: Target | None = None
 
     @staticmethod
-    def open(bundle: str | Path = "nano", threads: int = 2, detector: str | Path | None = None) -> Session:
-        """A session on a bundle's name or folder. `detector` is a YuNet file, else the Haar cascade finds the face."""
-        return Session(Bundle.open(bundle), threads, detector)
+    def open(bundle: str | Path = "nano", threads: int = 2, detector: str | Path | None = None) -> Talker:
+        """A talker on a bundle's name or folder. `detector` is a YuNet file, else the Haar cascade finds the face."""
+        return Talker(Bundle.open(bundle), threads, detector)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Talker:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,9 +7,9 @@ from bisect import bisect_right
 
 import numpy as np
 
-from flashlips_edge.networks import Networks
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
 from flashlips_edge.speech.silence import REACH_STEPS, Fade, speech_steps
+from flashlips_edge.talking.networks import Networks
 
 STEP_NS = 1_000_000_000 // STEP_RATE_HZ
 CONTEXT_STEPS = 10  # speech heard on either side of a window, so that its edges sound like its middle
