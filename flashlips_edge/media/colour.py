@@ -65,6 +65,14 @@ def empty_yuv(width: int, height: int, colour: Colour) -> av.VideoFrame:
     return frame
 
 
+def copy(yuv: av.VideoFrame) -> av.VideoFrame:
+    """A yuv420p frame with the same picture and tags in memory of its own."""
+    twin = empty_yuv(yuv.width, yuv.height, Colour.of(yuv))
+    for to, plane in zip(planes(twin), planes(yuv), strict=True):
+        to[:] = plane
+    return twin
+
+
 def to_yuv420p(frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
     """A decoded frame of any pixel format and size as 8-bit yuv420p; one that is so already is not copied."""
     name, same_size = frame.format.name, (frame.width, frame.height) == (width, height)
@@ -72,10 +80,7 @@ def to_yuv420p(frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
         return frame
     colour = Colour.of(frame)
     if name == "yuvj420p" and same_size:  # the same planes under an older name
-        yuv = empty_yuv(width, height, colour)
-        for to, plane in zip(planes(yuv), planes(frame), strict=True):
-            to[:] = plane
-        return yuv
+        return copy(frame)
     if frame.format.is_rgb or name.startswith(("gray", "pal8", "mono")):
         rgb = frame.to_ndarray(width=width, height=height, format="rgb24")
         return rgb_to_yuv(rgb, Colour.default(width, height))
