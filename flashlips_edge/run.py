@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.live import lip_sync_live
+from flashlips_edge.live_run import lip_sync_live
 from flashlips_edge.media import microphone, window
 from flashlips_edge.media.audio_file import RATES_HZ, SPEECH_RATE_HZ, read_pcm, read_sound
 from flashlips_edge.media.camera import Camera

@@ -14,6 +14,7 @@ from flashlips_edge.talking.networks import Networks
 STEP_NS = 1_000_000_000 // STEP_RATE_HZ
 CONTEXT_STEPS = 10  # speech heard on either side of a window, so that its edges sound like its middle
 LOOK_AHEAD_STEPS = 4  # 160 ms of the speech that follows is heard before a step of live speech is given
+LIVE_STEPS = 8  # given from one window of live speech, at most
 JOIN_STEPS = 5  # steps in which one window of lips passes into the next
 
 
@@ -47,6 +48,18 @@ class LipsTrack:
             share = np.float32((pts_ns - start) / (end - start))
             return self._lips[after - 1] * (1 - share) + self._lips[after] * share
 
+    def cut(self, after_ns: int) -> None:
+        """Drop the vectors after a time; what they made of the lips at that time becomes the last."""
+        lips = self.at(after_ns)
+        with self._lock:
+            keep = bisect_right(self._pts_ns, after_ns)
+            if lips is None or keep == len(self._pts_ns):
+                return
+            del self._pts_ns[keep:], self._lips[keep:]
+            if not keep or self._pts_ns[-1] < after_ns:
+                self._pts_ns.append(int(after_ns))
+                self._lips.append(lips)
+
     def forget(self, before_ns: int) -> None:
         """Drop the vectors that no time from `before_ns` on needs."""
         with self._lock:
@@ -68,23 +81,31 @@ class SpeechToLips:
     last window left off, less and less from step to step, so that no border shows.
 
     Recorded speech, without `new_steps`, takes windows nearly whole and waits for all that a step depends on: pieces give what the
-    whole gives. Live speech comes in chunks of `new_steps`; a step is there (new_steps + LOOK_AHEAD_STEPS) * 40 ms after its
-    speech began, at the latest. By the weight of silence the lips go to `closed_lips`.
+    whole gives. Live speech comes in chunks of `new_steps`, or of more if more has been pushed at once; a step is there
+    (new_steps + look_ahead) * 40 ms after its speech began, at the latest. By the weight of silence the lips go to `closed_lips`.
     """
 
-    def __init__(self, networks: Networks, reference_lips: np.ndarray, closed_lips: np.ndarray, new_steps: int | None = None):
+    def __init__(
+        self,
+        networks: Networks,
+        reference_lips: np.ndarray,
+        closed_lips: np.ndarray,
+        new_steps: int | None = None,
+        look_ahead: int = LOOK_AHEAD_STEPS,
+    ):
         self._networks = networks
         self.speak_as(reference_lips, closed_lips)
-        self._new_steps = new_steps or networks.window - JOIN_STEPS - LOOK_AHEAD_STEPS
-        self._waits = LOOK_AHEAD_STEPS if new_steps else REACH_STEPS
-        self._overlap = networks.window - self._new_steps - LOOK_AHEAD_STEPS
+        self._look_ahead = look_ahead
+        self._least = new_steps or networks.window - JOIN_STEPS - look_ahead
+        self._most = max(1, LIVE_STEPS // self._least) * self._least
+        self._waits = look_ahead if new_steps else REACH_STEPS
         self._heard = np.zeros(0, np.float32)  # speech kept; its first sample is the start of step _heard_step
         self._heard_step = 0
         self._done = 0  # steps given
         self._ended = False
         self._fade = Fade()
         # The network goes on from its own lips, not from the ones that silence has closed.
-        self._own = np.repeat(self._closed_lips[None], networks.previous + self._overlap, axis=0)
+        self._own = np.repeat(self._closed_lips[None], networks.previous + networks.window, axis=0)
 
     def speak_as(self, reference_lips: np.ndarray, closed_lips: np.ndarray) -> None:
         """From the next window on, for this face: its reference lips [4, 12] and closed mouth [12]."""
@@ -95,7 +116,7 @@ class SpeechToLips:
         """The lips [n, 12] that this piece, float32 [N] at 16 kHz, makes possible; n may be 0."""
         self._heard = np.concatenate([self._heard, np.asarray(waveform, np.float32)])
         ready = self._heard_step + len(self._heard) // SAMPLES_PER_STEP - self._waits
-        lips = self._up_to(self._done + max(0, ready - self._done) // self._new_steps * self._new_steps)
+        lips = self._up_to(self._done + max(0, ready - self._done) // self._least * self._least)
         keep_from = max(self._heard_step, self._done - REACH_STEPS)
         self._heard = self._heard[(keep_from - self._heard_step) * SAMPLES_PER_STEP :]
         self._heard_step = keep_from
@@ -110,10 +131,12 @@ class SpeechToLips:
         """The lips of steps _done to `end`."""
         parts = [np.zeros((0, len(self._closed_lips)), np.float32)]
         while self._done < end:
-            window = self._window(self._done - self._overlap)
-            new = window[self._overlap : self._overlap + min(self._new_steps, end - self._done)]
+            count = min(self._most, end - self._done)
+            overlap = self._networks.window - self._look_ahead - max(count, self._least)
+            window = self._window(self._done - overlap, self._own[-overlap - self._networks.previous : -overlap])
+            new = window[overlap : overlap + count]
             if self._done:
-                apart = self._own[-1] - window[self._overlap - 1]
+                apart = self._own[-1] - window[overlap - 1]
                 new = new + apart * np.maximum(0, 1 - np.arange(1, len(new) + 1, dtype=np.float32) / (JOIN_STEPS + 1))[:, None]
             self._own = np.concatenate([self._own, new])[-len(self._own) :]
             weight = self._silence(len(new))[:, None]
@@ -127,8 +150,11 @@ class SpeechToLips:
         begin, stop = ((step - self._heard_step) * SAMPLES_PER_STEP for step in (first, self._done + count + REACH_STEPS))
         return self._fade(speech_steps(self._heard[begin:stop])[self._done - first :], count)
 
-    def _window(self, start: int) -> np.ndarray:
-        """The lips [window, 12] from step `start`, which may lie before the speech: that is silence, as after its end."""
+    def _window(self, start: int, previous: np.ndarray) -> np.ndarray:
+        """The lips [window, 12] from step `start`, which may lie before the speech: that is silence, as after its end.
+
+        previous [P, 12] are the lips just before.
+        """
         first, last = start - CONTEXT_STEPS, start + self._networks.window + CONTEXT_STEPS
         if not self._ended:  # what has not been heard yet is left out: silence in its place would close the mouth
             last = min(last, self._heard_step + len(self._heard) // SAMPLES_PER_STEP)
@@ -136,5 +162,4 @@ class SpeechToLips:
         piece = self._heard[max(begin, 0) : max(end, 0)]
         piece = np.pad(piece, (max(-begin, 0), max(end - max(begin, 0) - len(piece), 0)))
         speech = self._networks.speech(piece)[CONTEXT_STEPS : CONTEXT_STEPS + self._networks.window]
-        previous = self._own[: self._networks.previous]  # the steps just before the window
         return self._networks.audio_to_lips(speech, self._reference_lips, previous)

@@ -30,6 +30,7 @@ from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 from flashlips_edge.talking.avatar import Avatar
+from flashlips_edge.talking.editing import edit_mouths
 from flashlips_edge.talking.identity import Identity, LiveIdentity
 from flashlips_edge.talking.lips import STEP_NS, LipsTrack, SpeechToLips
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
@@ -171,10 +172,8 @@ class Talker:
             return edited
         with self.times.stage("networks"):
             identity = self._identity_for(targets[faces[0]])
-            crops = _crops([targets[i] for i in faces])
-            latents = self._latents([targets[i] for i in faces])
-            wanted = np.stack([lips[i] for i in faces])
-            images = self.networks.edit(crops, latents, identity.references.like(crops, wanted), wanted)
+            known = self.avatar.latents if self.avatar is not None else None
+            images = edit_mouths(self.networks, [targets[i] for i in faces], np.stack([lips[i] for i in faces]), identity, known)
         for i, image in zip(faces, images):
             edited[i] = image
         return edited
@@ -205,15 +204,6 @@ class Talker:
         assert target.crop is not None
         return self._live_identity.see(target.crop.image, target.frame.pts_ns)
 
-    def _latents(self, targets: list[Target]) -> np.ndarray:
-        """Latents [B, C, h, w]; an avatar's are computed once."""
-        known = self.avatar.latents if self.avatar is not None else {}
-        keys = [-1 - i if target.index is None else target.index for i, target in enumerate(targets)]
-        new = {key: target for key, target in zip(keys, targets) if key not in known}
-        fresh = dict(zip(new, self.networks.encode(_crops(list(new.values()))))) if new else {}
-        known.update((key, latent.astype(np.float16)) for key, latent in fresh.items() if key >= 0)
-        return np.stack([fresh[key] if key in fresh else known[key].astype(np.float32) for key in keys])
-
     def _peek(self) -> Target:
         if self._next is None:
             if self._targets is None:
@@ -235,8 +225,3 @@ class Talker:
 
     def _new_detector(self) -> Detector:
         return HaarDetector() if self._detector_path is None else YuNetDetector(self._detector_path)
-
-
-def _crops(targets: list[Target]) -> np.ndarray:
-    """uint8 [B, S, S, 3] of targets with a face."""
-    return np.stack([target.crop.image for target in targets if target.crop is not None])
