@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> Report:
     if personal is not None:
         options.avatar = personal.video
     if options.bundle is None:
-        options.bundle = personal.bundle if personal is not None else "nano"
+        options.bundle = (personal.bundle if personal is not None else None) or "nano"
     return _run_live(options) if is_live(options) else _run_recording(options)
 
 

@@ -82,7 +82,7 @@ def test_a_bundle_that_is_named_goes_before_the_avatars_own(tmp_path: Path) -> N
     ("record", "says"),
     [
         ("{", "not a readable avatar's record"),
-        ('{"schema": 9, "video": "video.mp4"}', "schema 9 is newer than 1"),
+        ('{"schema": 9, "video": "video.mp4"}', "schema 9 is newer than 2"),
         ('{"schema": 1, "video": "../../secret.mp4"}', "not in the folder"),
         ('{"schema": 1, "video": "gone.mp4"}', "not in the folder"),
         ("[1]", "not a readable avatar's record"),

@@ -17,7 +17,7 @@ from flashlips_edge.face.track import FaceTracker
 from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.read_ahead import read_ahead
-from flashlips_edge.talking.identity import Identity
+from flashlips_edge.talking.identity import Identity, evenly
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.stage_times import StageTimes
 from flashlips_edge.talking.target import Target
@@ -25,7 +25,6 @@ from flashlips_edge.talking.target import Target
 KEPT_BYTES = 512_000_000
 KEPT_NS = 10_000_000_000
 CHUNK_BYTES = 256_000_000  # of pictures, while the loop goes backwards
-SAMPLES = 64  # crops that the identity is chosen from
 DECODED_AHEAD = 4
 
 
@@ -54,7 +53,8 @@ class Avatar:
             self._kept.append(frame)
             if frame.pts_ns - self._pts_ns[0] >= KEPT_NS:
                 break
-        crops = [Target.of(frame, box, self._crop_size).crop for frame, box in self._sample()]
+        seen = [(frame, box) for frame, box in zip(self._kept, self._boxes) if box is not None]
+        crops = [Target.of(frame, box, self._crop_size).crop for frame, box in evenly(seen)]
         images = [crop.image for crop in crops if crop is not None]
         with times.stage("networks"):
             self.identity = Identity.of(networks, images) if images else None
@@ -96,10 +96,6 @@ class Avatar:
     def _target(self, index: int, frame: Frame, pts_ns: int) -> Target:
         with self._times.stage("crop"):
             return Target.of(frame.at(pts_ns), self._boxes[index], self._crop_size, index)
-
-    def _sample(self) -> list[tuple[Frame, Box]]:
-        seen = [(frame, box) for frame, box in zip(self._kept, self._boxes) if box is not None]
-        return [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SAMPLES).astype(int))] if seen else []
 
     def _forward(self, start: int) -> Iterator[Frame]:
         yield from self._kept[start:]

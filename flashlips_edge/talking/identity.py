@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +15,9 @@ CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the clo
 PRESS = 1.0  # closed lips go this much beyond the face's own: the editor closes an unseen open mouth by less than it is asked
 GATHER_EVERY_NS = 200_000_000
 GATHER_LIMIT = 64  # crops of a live face, about 13 s
+SAMPLES = 64  # crops of a recorded face
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,11 @@ def choose_references(lips: np.ndarray, opening: np.ndarray) -> list[int]:
         chosen.append(int(np.argmax(distance)))
         distance = np.minimum(distance, np.linalg.norm(lips - lips[chosen[-1]], axis=1))
     return sorted(chosen, key=lambda index: float(opening[index]))
+
+
+def evenly(items: Sequence[Item]) -> list[Item]:
+    """At most SAMPLES items, the first and the last among them, that are about equally far apart."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, SAMPLES).astype(int))] if items else []
 
 
 class LiveIdentity:

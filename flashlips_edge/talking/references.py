@@ -21,6 +21,21 @@ class References:
         self._poses: list[np.ndarray] = []
         self._latents: dict[int, np.ndarray] = {}  # by the crop's number, encoded when it is first needed
 
+    @staticmethod
+    def of_arrays(networks: Networks, crops: np.ndarray, lips: np.ndarray, latents: np.ndarray) -> References:
+        """What `arrays` gave: crops uint8 [N, S, S, 3], lips vectors [N, 12] and latents [N, C, h, w]."""
+        references = References(networks)
+        for crop, vector in zip(crops, lips):
+            references.add(crop, vector)
+        references._latents = dict(enumerate(latents.astype(np.float32)))
+        return references
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is known, to be kept: every crop is encoded."""
+        self.encode(list(range(len(self._crops))))
+        latents = np.stack([self._latents[i] for i in range(len(self._crops))]).astype(np.float16)
+        return {"crops": np.stack(self._crops), "lips": self.lips, "latents": latents}
+
     def add(self, crop: np.ndarray, lips: np.ndarray) -> None:
         """One more crop uint8 [S, S, 3] and its lips vector [12]."""
         self._crops.append(crop)

@@ -1,0 +1,209 @@
+"""A clip of an avatar prepared for looping: pictures at one even rate, the face's place in each, what the networks make of it.
+
+    <clip>.mp4     the pictures, one for each tick of the avatar's frame rate, without sound and without the camera's own notes
+    <clip>.npz     boxes float32 [n, 4], NaN where there is no face; latents float16 [n, C, h, w]; back_to int64
+    identity.npz   crops uint8 [k, S, S, 3], lips float32 [k, 12], latents float16 [k, C, h, w]
+
+Boxes and pictures serve any bundle; latents and identity are of the networks whose `digest` the folder's record holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from flashlips_edge.bundle import Bundle
+from flashlips_edge.errors import UserError
+from flashlips_edge.face.detect import Box, Detector
+from flashlips_edge.face.track import FaceTracker
+from flashlips_edge.files import atomic_path
+from flashlips_edge.media.clip import Clip
+from flashlips_edge.media.colour import rgb_to_yuv
+from flashlips_edge.media.frames import Frame
+from flashlips_edge.media.loop_video import GROUP, LoopVideo, write_loop_video
+from flashlips_edge.talking.crossfade import fade_ticks
+from flashlips_edge.talking.identity import Identity, evenly
+from flashlips_edge.talking.networks import Networks
+from flashlips_edge.talking.references import References
+from flashlips_edge.talking.target import Target
+
+SECOND_NS = 1_000_000_000
+IDENTITY = "identity.npz"
+AGAIN = "prepare the avatar again with python -m flashlips_edge.prepare"
+THUMBNAIL = (64, 36)  # pixels: enough to tell how a person stands
+
+
+@dataclass(frozen=True)
+class PreparedClip:
+    """An open clip. ``latents`` float16 [n, C, h, w] or None; ``back_to`` is the idle picture that best follows its last one."""
+
+    name: str
+    video: LoopVideo
+    boxes: list[Box | None]
+    latents: np.ndarray | None = None
+    back_to: int = 0
+
+
+def digest(bundle: Bundle) -> str:
+    """Tells bundles apart by what a prepared avatar takes from them: crop size, latent encoder and lips encoder."""
+    files = [bundle.manifest["graphs"][graph]["file"] for graph in ("latent_encoder", "lips_encoder")]
+    facts = [str(bundle.crop_size), *(bundle.manifest["files"][file] for file in files)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def write_pictures(
+    source: Clip,
+    folder: Path,
+    name: str,
+    detector: Detector,
+    argument: str,
+    idle: PreparedClip | None = None,
+    seen: Callable[[], object] = lambda: None,
+) -> PreparedClip:
+    """The pictures and boxes of a clip, written to ``folder``, at the frame rate of ``idle`` if given; `seen` is called for each.
+
+    Raises:
+        UserError: a broken file, a full disk, another size than idle's.
+    """
+    rate = idle.video.frame_rate if idle is not None else source.frame_rate
+    if idle is not None and (source.width, source.height) != (idle.video.width, idle.video.height):
+        raise UserError(
+            f"{argument} {source.path}: {source.width} x {source.height} pixels, but the idle video has "
+            f"{idle.video.width} x {idle.video.height}; all clips of an avatar must have one size"
+        )
+    tracker, boxes = FaceTracker(detector, float(rate)), []
+    frames = at_rate(source.read(), rate)
+    first = next(frames)
+    tags = idle.video.group(0)[0].tags if idle is not None else first.tags
+
+    def tracked() -> Iterator[Frame]:
+        for number, frame in enumerate(chain([first], frames)):
+            boxes.append(tracker.update(frame.luma, int(number * SECOND_NS / rate)))
+            seen()
+            yield frame if frame.tags == tags else Frame.of_yuv(rgb_to_yuv(frame.image, tags), frame.pts_ns)
+
+    path = folder / f"{name}.mp4"
+    write_loop_video(path, tracked(), source.width, source.height, rate, argument, source.pixel_aspect)
+    return PreparedClip(name, LoopVideo(path, argument), boxes)
+
+
+def at_rate(frames: Iterable[Frame], frame_rate: Fraction) -> Iterator[Frame]:
+    """The picture nearest to each tick; a gap of more than a second, which makes no loop better, is left out."""
+    frame_ns, tick, left_out_ns = SECOND_NS / frame_rate, 0, 0
+    last: Frame | None = None
+    for frame in frames:
+        if last is not None:
+            if frame.pts_ns - last.pts_ns > SECOND_NS:
+                left_out_ns += frame.pts_ns - last.pts_ns - round(frame_ns)
+            while (tick + Fraction(1, 2)) * frame_ns < frame.pts_ns - left_out_ns:
+                yield last
+                tick += 1
+        last = frame
+    if last is not None:
+        yield last
+
+
+def targets(clip: PreparedClip, crop_size: int, chosen: Iterable[int] | None = None) -> Iterator[Target]:
+    """The pictures with these numbers (they rise; by default all), each with its face. Raises ERRORS if one cannot be read."""
+    group, frames = -1, []
+    for number in range(clip.video.count) if chosen is None else chosen:
+        if number // GROUP != group:
+            group = number // GROUP
+            frames = clip.video.group(group)
+        yield Target.of(frames[number % GROUP], clip.boxes[number], crop_size, number)
+
+
+def references_in(clip: PreparedClip, networks: Networks) -> References | None:
+    """What the networks know of the face from crops all over the clip; None if there is no face in it."""
+    faces = evenly([number for number, box in enumerate(clip.boxes) if box is not None])
+    references = References(networks)
+    crops = [target.crop.image for target in targets(clip, networks.crop_size, faces) if target.crop is not None]
+    for crop in crops:
+        references.add(crop, networks.lips(crop[None])[0])
+    return references if crops else None
+
+
+def encode(clip: PreparedClip, networks: Networks, seen: Callable[[], object] = lambda: None) -> PreparedClip:
+    """The clip with the latents of all its pictures; zero where there is no face."""
+    latents: np.ndarray | None = None
+    for number, target in enumerate(targets(clip, networks.crop_size)):
+        if target.crop is not None:
+            latent = networks.encode(target.crop.image[None])[0].astype(np.float16)
+            if latents is None:
+                latents = np.zeros((clip.video.count, *latent.shape), np.float16)
+            latents[number] = latent
+        seen()
+    return replace(clip, latents=latents)
+
+
+def follow_on(clip: PreparedClip, idle: PreparedClip) -> PreparedClip:
+    """The clip with the idle picture that is most like the one where it fades out: there the loop goes on after it."""
+    last = max(0, clip.video.count - fade_ticks(clip.video.frame_rate))
+    wanted = _thumbnail(clip.video.group(last // GROUP)[last % GROUP])
+    groups = range(-(-idle.video.count // GROUP))
+    apart = [float(np.abs(_thumbnail(frame) - wanted).mean()) for group in groups for frame in idle.video.group(group)]
+    return replace(clip, back_to=int(np.argmin(apart)))
+
+
+def save(clip: PreparedClip, folder: Path) -> None:
+    """Write the clip's npz."""
+    boxes = np.array([box if box is not None else [np.nan] * 4 for box in clip.boxes], np.float32)
+    _write(folder / f"{clip.name}.npz", boxes=boxes, latents=clip.latents, back_to=np.int64(clip.back_to))
+
+
+def save_identity(references: References, folder: Path) -> None:
+    """Write identity.npz."""
+    _write(folder / IDENTITY, **references.arrays())
+
+
+def load(folder: Path, name: str) -> PreparedClip:
+    """A clip as `save` wrote it, its video opened. UserError if a file is missing or damaged."""
+    video = LoopVideo(folder / f"{name}.mp4", "--avatar")
+    try:
+        arrays = _read(folder / f"{name}.npz", boxes=(video.count, 4), latents=(video.count, None, None, None), back_to=())
+    except UserError:
+        video.close()
+        raise
+    boxes = [None if np.isnan(box).any() else Box(*map(float, box)) for box in arrays["boxes"]]
+    return PreparedClip(name, video, boxes, arrays["latents"], int(arrays["back_to"]))
+
+
+def load_identity(folder: Path, networks: Networks) -> Identity:
+    """The identity as `save_identity` wrote it, of the same networks; none of them is run. UserError as `load`."""
+    size = networks.crop_size
+    arrays = _read(folder / IDENTITY, crops=(None, size, size, 3), lips=(None, 12), latents=(None, None, None, None))
+    return Identity.in_references(networks, References.of_arrays(networks, **arrays))
+
+
+def _write(path: Path, **arrays: np.ndarray | None) -> None:
+    with atomic_path(path) as temporary:
+        try:
+            np.savez(temporary, **{name: array for name, array in arrays.items() if array is not None})
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
+
+
+def _read(path: Path, **shapes: tuple[int | None, ...]) -> dict[str, np.ndarray]:
+    """The arrays of a file, of these shapes; None stands for any length of 1 or more."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in shapes}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise UserError(f"--avatar {path.parent}: {path.name} is missing or damaged; {AGAIN}") from None
+    for name, shape in shapes.items():
+        array = found[name]
+        if array.ndim != len(shape) or any(n != m if m is not None else n < 1 for n, m in zip(array.shape, shape)):
+            raise UserError(f"--avatar {path.parent}: {name} in {path.name} has shape {list(array.shape)}; {AGAIN}")
+    return found
+
+
+def _thumbnail(frame: Frame) -> np.ndarray:
+    return cv2.resize(frame.luma, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.int16)
