@@ -8,67 +8,22 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import cv2
 import numpy as np
 import pytest
-from clips import corners, read_corners
+from clips import read_corners
+from mjpeg import Stream
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.media import camera as camera_module
+from flashlips_edge.media import capture
 from flashlips_edge.media.camera import Camera
 from flashlips_edge.pump.clock import SECOND_NS, MonotonicClock
 
 
-class Stream(ThreadingHTTPServer):
-    """Serves the corners picture as MJPEG, `n` times, with a count in grey in its middle."""
-
-    daemon_threads = True
-
-    def __init__(self, n: int = 10**9, hang_after: int = 10**9):
-        self.n, self.hang_after, self.over = n, hang_after, threading.Event()
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/stream.mjpg"
-
-    def stop(self) -> None:
-        self.over.set()
-        self.shutdown()
-        self.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Stream
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-        self.end_headers()
-        try:
-            for i in range(self.server.n):
-                if i == self.server.hang_after:
-                    self.server.over.wait(60)
-                if self.server.over.is_set():
-                    return
-                image = corners(160, 120)
-                image[50:70, 70:90] = i % 250
-                jpeg = cv2.imencode(".jpg", image[:, :, ::-1])[1].tobytes()
-                head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
-                self.wfile.write(head + jpeg + b"\r\n")
-        except OSError:
-            pass  # the camera hung up
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def stream(request) -> Iterator[Stream]:
-    server = Stream(**getattr(request, "param", {}))
-    yield server
-    server.stop()
+    with Stream(**{"frames_per_s": 0, **getattr(request, "param", {})}) as server:
+        yield server
 
 
 def test_frames_of_a_stream_come_upright_and_in_time(stream: Stream, capfd):
@@ -125,7 +80,8 @@ def test_the_end_of_the_stream_is_noticed(stream: Stream):
 
 @pytest.mark.parametrize("stream", [{"hang_after": 30}], indirect=True)
 def test_a_stream_that_hangs_is_lost_after_its_deadline(stream: Stream, monkeypatch):
-    monkeypatch.setattr(camera_module, "READ_NS", SECOND_NS)
+    for module in (camera_module, capture):
+        monkeypatch.setattr(module, "READ_NS", SECOND_NS)
     with Camera(stream.url) as camera:
         assert list(camera)
     assert camera.lost in (
@@ -164,18 +120,22 @@ def test_a_camera_that_is_not_there_is_one_sentence(source, words: str, capfd):
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch):
-    monkeypatch.setattr(camera_module, "OPEN_NS", SECOND_NS)
+    for module in (camera_module, capture):
+        monkeypatch.setattr(module, "OPEN_NS", SECOND_NS)
     refused = pytest.raises(UserError, match=r"it gave no frame in 1 s|cannot be opened")
     with socket.create_server(("127.0.0.1", 0)) as server, refused:
         Camera(f"http://127.0.0.1:{server.getsockname()[1]}/")
 
 
-def test_a_page_that_is_no_stream_is_refused(tmp_path):
-    class Page(Handler):
+def test_a_page_that_is_no_stream_is_refused():
+    class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"<html>no camera here</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -104,8 +104,18 @@ def yuv_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
 
 def rgb_to_yuv(image: np.ndarray, colour: Colour) -> av.VideoFrame:
     """The yuv420p frame of uint8 RGB [H, W, 3]."""
-    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    yuv = _convert(rgb, "yuv420p", (BT709, FULL, SWSCALE_MATRICES[colour.matrix], colour.range), rgb.width, rgb.height)
+    return _packed_to_yuv(image, "rgb24", colour)
+
+
+def bgr_to_yuv(image: np.ndarray, colour: Colour) -> av.VideoFrame:
+    """The yuv420p frame of uint8 BGR [H, W, 3], OpenCV's order."""
+    return _packed_to_yuv(image, "bgr24", colour)
+
+
+def _packed_to_yuv(image: np.ndarray, order: str, colour: Colour) -> av.VideoFrame:
+    packed = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=order)
+    meaning = BT709, FULL, SWSCALE_MATRICES[colour.matrix], colour.range
+    yuv = _convert(packed, "yuv420p", meaning, packed.width, packed.height)
     colour.tag(yuv)
     return yuv
 
