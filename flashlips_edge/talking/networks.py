@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import floor
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from flashlips_edge.bundle import Bundle
+from flashlips_edge.bundle import GRAPHS, Bundle
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.face.crop import MOUTH
 from flashlips_edge.speech.features import log_mel
 
 LIPS_SIZE = 12  # length of a lips vector
 N_REFERENCES = 4
+BUNDLES_KEPT = 2  # whose networks stay loaded for the next who opens them
 ROWS_ABOVE = 2  # latent rows decoded above the pasted region; the editor was trained through the same cut
 
 
 class Networks:
     """The six graphs, each loaded when it is first used. S is the crop's size, C, h, w the latent's.
 
-    Not for use by several threads at once, except that the speech graphs and the picture graphs share nothing.
+    Loaded graphs are shared by all Networks of one bundle and thread count in this process, and may run in several threads at once.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 2):
@@ -36,7 +39,8 @@ class Networks:
     def engine(self, graph_name: str) -> OnnxRuntimeEngine:
         """The loaded graph of that name."""
         if graph_name not in self._engines:
-            self._engines[graph_name] = OnnxRuntimeEngine(self.bundle.graph_path(graph_name), self._threads)
+            path = self.bundle.graph_path(graph_name)
+            self._engines[graph_name] = _shared_engine(path, self.bundle.manifest["files"][path.name], self._threads)
         return self._engines[graph_name]
 
     def load(self, *graph_names: str) -> None:
@@ -94,6 +98,12 @@ class Networks:
 
     def _run(self, graph_name: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self.engine(graph_name).run(inputs)
+
+
+@lru_cache(maxsize=len(GRAPHS) * BUNDLES_KEPT)
+def _shared_engine(path: Path, digest: str, threads: int) -> OnnxRuntimeEngine:
+    """One engine for all who run this graph; the digest tells a file that was replaced from the one before."""
+    return OnnxRuntimeEngine(path, threads)
 
 
 def _to_network(images: np.ndarray) -> np.ndarray:

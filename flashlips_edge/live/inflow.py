@@ -1,0 +1,64 @@
+"""Pushed sound at the ear's rate and at the lips', kept in step with the ear by a source that runs a little fast or slow.
+
+The lips' sound is made from the ear's, so that the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import soxr
+
+from flashlips_edge.pump.clock import SECOND_NS
+from flashlips_edge.speech.features import SAMPLE_RATE_HZ
+
+STEER = 0.015  # share by which sound is made shorter or longer at most: a quarter of a semitone, unheard in speech
+TARGET_NS = 210_000_000  # how much sound of a live source shall wait for the ear
+REACT_NS = 10 * SECOND_NS  # in which a deviation is made good
+LIVE_SHARE = 0.05  # a source whose pace differs by less than this from the clock's is live; others are recordings or speech synthesis
+WATCHED_NS = 5 * SECOND_NS
+
+
+class Inflow:
+    """Sound at one rate, float32 [n] mono, as it comes. For one thread."""
+
+    def __init__(self, sample_rate_hz: int, ear_hz: int):
+        self.sample_rate_hz = sample_rate_hz
+        self._ear_hz = ear_hz
+        self._to_ear = soxr.ResampleStream(sample_rate_hz * (1 + STEER), ear_hz, 1, dtype="float32", quality="HQ", vr=True)
+        self._to_lips = soxr.ResampleStream(ear_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ", vr=True)
+        self._steer(0.0)
+        self._pushed_ns = 0
+        self._seen: deque[tuple[int, int, int]] = deque()  # clock time, sound pushed until then, sound waiting
+
+    def push(self, samples: np.ndarray, now_ns: int, waiting_ns: int) -> tuple[np.ndarray, np.ndarray]:
+        """What there is for the ear and for the lips. `waiting_ns`: sound that waits for the ear already."""
+        self._seen.append((now_ns, self._pushed_ns, waiting_ns))
+        while now_ns - self._seen[0][0] > 2 * WATCHED_NS:
+            self._seen.popleft()
+        self._pushed_ns += len(samples) * SECOND_NS // self.sample_rate_hz
+        since_ns, before_ns, _ = self._seen[0]
+        if now_ns - since_ns > WATCHED_NS:
+            pace = (self._seen[-1][1] - before_ns) / (now_ns - since_ns)
+            waits_ns = float(np.median([waiting for *_, waiting in self._seen]))
+            live = abs(pace - 1) < LIVE_SHARE
+            self._steer((waits_ns - TARGET_NS) / REACT_NS if live else 0.0)
+        return self._both(samples, last=False)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was held back; nothing can be pushed after it."""
+        return self._both(np.zeros(0, np.float32), last=True)
+
+    @property
+    def steer(self) -> float:
+        """The share by which sound is made shorter now."""
+        return self._steered
+
+    def _both(self, samples: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
+        ear = self._to_ear.resample_chunk(samples, last=last)
+        return ear, self._to_lips.resample_chunk(ear, last=last)
+
+    def _steer(self, share: float) -> None:
+        self._steered = min(max(share, -STEER), STEER)
+        self._to_ear.set_io_ratio(self.sample_rate_hz * (1 + self._steered), self._ear_hz)
