@@ -182,6 +182,16 @@ class LipSync:
         """What `play` takes."""
         return self._face.avatar.clips if isinstance(self._face, AvatarFace) else ()
 
+    @property
+    def clip(self) -> str | None:
+        """The clip that is shown; None with a camera."""
+        return self._face.avatar.showing if isinstance(self._face, AvatarFace) else None
+
+    @property
+    def epoch(self) -> int:
+        """How often it was interrupted."""
+        return self._speech.epoch
+
     def frames(self) -> Iterator[Frame]:
         """The newest frame, again and again, until the session is closed. Each call's iterator is a reader of its own."""
         reader = self._new_reader()
@@ -274,10 +284,15 @@ class LipSync:
         )
 
     @property
+    def stuck(self) -> tuple[str, ...]:
+        """The stages that hang now, or were given up."""
+        return tuple(name for name, worker in self._workers.items() if worker.stuck)
+
+    @property
     def healthy(self) -> bool:
         """Whether frames flow and no stage hangs."""
         flows = self._show.first_ns is not None and self._clock.now_ns() - self._show.shown_ns < 2 * SECOND_NS
-        return flows and not self._closed.is_set() and not any(worker.stuck for worker in self._workers.values())
+        return flows and not self._closed.is_set() and not self.stuck
 
     def close(self) -> None:
         """End everything, within seconds whatever hangs. May be called twice."""

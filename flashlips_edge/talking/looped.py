@@ -141,6 +141,11 @@ class LoopedAvatar:
             self._asked = self.clips.index(clip)
 
     @property
+    def showing(self) -> str:
+        """The clip that is shown."""
+        return self.clips[self._now.clip]
+
+    @property
     def problem(self) -> str | None:
         return self._pictures.problem
 
