@@ -1,54 +1,44 @@
-"""The microphone, through a stand-in for PortAudio, and what is said where there is none."""
+"""The microphone, through a stand-in for PortAudio: blocks, a device that goes and comes back, and what is said where there is none."""
 
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
+import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from sound_devices import SoundDevices
 
 from flashlips_edge.media import microphone
 from flashlips_edge.pump.clock import SECOND_NS, ManualClock
 from flashlips_edge.pump.mailbox import ClosedError
 
 
-class PortAudioError(Exception):
-    pass
+@pytest.fixture
+def devices(monkeypatch) -> SoundDevices:
+    devices = SoundDevices()
+    monkeypatch.setitem(sys.modules, "sounddevice", devices)
+    return devices
 
 
-class InputStream:
-    """As sounddevice's: calls back with float32 [n, 1]."""
-
-    def __init__(self, samplerate: int, channels: int, dtype: str, blocksize: int, callback):
-        assert (samplerate, channels, dtype) == (16000, 1, "float32")
-        self.blocksize, self.callback = blocksize, callback
-
-    def start(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def speak(self, value: float) -> None:
-        block = np.full((self.blocksize, 1), value, np.float32)
-        self.callback(block, len(block), None, None)
-        block[:] = 9  # PortAudio uses its buffer again
+def until(condition: Callable[[], bool], clock: ManualClock) -> None:
+    """Let time pass until the threads have come that far."""
+    for _ in range(3000):
+        if condition():
+            return
+        clock.advance(SECOND_NS // 20)
+        threading.Event().wait(0.005)
+    raise AssertionError("not within 150 s of the clock")
 
 
-def sounddevice(check=lambda **_: None) -> SimpleNamespace:
-    return SimpleNamespace(check_input_settings=check, InputStream=InputStream, PortAudioError=PortAudioError)
-
-
-def test_blocks_come_in_order_and_the_oldest_are_dropped(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sounddevice", sounddevice())
+def test_blocks_come_in_order_and_the_oldest_are_dropped(devices: SoundDevices):
     assert microphone.why_none() is None
     with microphone.find(ManualClock()) as source:
+        (stream,) = devices.streams
+        assert stream.rate_hz == 16000
         for i in range(60):
-            source._stream.speak(i)
+            stream.speak(i)
         blocks = [source.read(SECOND_NS) for _ in range(50)]
         with pytest.raises(TimeoutError):
             source.read(0)
@@ -57,21 +47,58 @@ def test_blocks_come_in_order_and_the_oldest_are_dropped(monkeypatch):
     assert (source.counters.entered, source.counters.dropped) == (60, 10)
     with pytest.raises(ClosedError):
         source.read(0)
+    assert not devices.streams
+    stream.speak(1)  # one that PortAudio had under way
 
 
-def fail(**_: object) -> None:
-    raise PortAudioError("Error querying device -1")
+@pytest.mark.parametrize("says_so", [True, False], ids=["PortAudio says so", "it just stops"])
+def test_a_microphone_that_goes_is_named_and_comes_back(devices: SoundDevices, says_so: bool):
+    clock = ManualClock()
+    with microphone.find(clock) as source:
+        devices.streams[0].speak(1)
+        devices.unplug(says_so)
+        until(lambda: source.lost is not None, clock)
+        assert "microphone" in source.lost and "\n" not in source.lost
+        until(lambda: not devices.streams, clock)
+        assert source.read(0)[0] == 1, "what was heard before is kept"
+        with pytest.raises(TimeoutError):
+            source.read(0)
+        devices.plugged = True
+        until(lambda: source.lost is None, clock)
+        assert source.reconnects == 1
+        devices.streams[0].speak(2)
+        assert source.read(0)[0] == 2
+    assert not devices.streams
+
+
+def test_a_microphone_that_is_taken_by_another_is_awaited(devices: SoundDevices):
+    clock = ManualClock()
+    devices.taken = True
+    with microphone.find(clock) as source:
+        assert source.lost == "no microphone: it cannot be opened: Error opening stream: Device unavailable"
+        devices.taken = False
+        until(lambda: source.lost is None, clock)
+        devices.streams[0].speak(1)
+        assert source.read(0)[0] == 1
 
 
 @pytest.mark.parametrize(
     ("module", "words"),
-    [(None, "sounddevice is not installed"), (sounddevice(fail), "this machine has no sound input")],
+    [(None, "sounddevice is not installed"), (SoundDevices(plugged=False), "this machine has no sound input that records mono at 16 kHz")],
     ids=["no package", "no device"],
 )
 def test_no_microphone_is_none_and_a_sentence(monkeypatch, module, words: str):
     monkeypatch.setitem(sys.modules, "sounddevice", module)
     assert microphone.find() is None
     assert words in microphone.why_none()
+
+
+def test_a_microphone_plugged_in_later_is_found(monkeypatch):
+    devices = SoundDevices(plugged=False)
+    monkeypatch.setitem(sys.modules, "sounddevice", devices)
+    assert microphone.find() is None
+    devices.plugged = True
+    assert microphone.why_none() is None
 
 
 def test_no_portaudio_is_a_sentence(monkeypatch):
@@ -84,3 +111,11 @@ def test_no_portaudio_is_a_sentence(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Loader(), *sys.meta_path])
     assert microphone.find() is None
     assert "apt-get install libportaudio2" in microphone.why_none()
+
+
+def test_the_real_library_gives_an_answer():
+    pytest.importorskip("sounddevice", reason="no PortAudio: sudo apt-get install libportaudio2", exc_type=(ImportError, OSError))
+    why = microphone.why_none()
+    assert why is None or why.startswith("no microphone: ")
+    with microphone.find() or pytest.skip(why) as source:
+        assert source.read(5 * SECOND_NS).dtype == np.float32
