@@ -96,7 +96,7 @@ def write_pictures(
 
 
 def at_rate(frames: Iterable[Frame], frame_rate: Fraction) -> Iterator[Frame]:
-    """The picture nearest to each tick; a gap of more than a second, which makes no loop better, is left out."""
+    """For each tick the last picture that came until half a tick after it; a gap of more than a second is left out."""
     frame_ns, tick, left_out_ns = SECOND_NS / frame_rate, 0, 0
     last: Frame | None = None
     for frame in frames:

@@ -1,0 +1,234 @@
+"""The command that prepares an avatar: the folder it writes, and its refusals in one sentence that leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import clicks, write_clip
+from faces import HEIGHT, WIDTH, face, number_of, numbered, write_faces, write_speech
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_bundle import tiny_bundle
+
+from flashlips_edge import prepare, run
+from flashlips_edge.errors import UserError
+from flashlips_edge.face.detect import HaarDetector
+from flashlips_edge.media.frames import Frame
+from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.talking.avatar_folder import AvatarFolder, write_record
+from flashlips_edge.talking.looped import LoopedAvatar
+from flashlips_edge.talking.networks import Networks
+from flashlips_edge.talking.prepared import at_rate
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("bundle")).folder
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Path:
+    return write_faces(tmp_path / "idle.mp4", 10)
+
+
+def words(idle: Path, out: Path, bundle: Path, *more: str) -> list[str]:
+    return [str(idle), "--out", str(out), "--consent", "Ada, for this test", "--bundle", str(bundle), "--threads", "1", *more]
+
+
+def test_the_command_writes_a_whole_folder_and_says_so(idle: Path, bundle: Path, tmp_path: Path, capsys) -> None:
+    nod = write_faces(tmp_path / "nod.mp4", 6)
+    out = tmp_path / "avatars" / "ada"
+    assert prepare.main(words(idle, out, bundle, "--clip", f"nod={nod}")) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{out}: idle 10 pictures, nod 6 pictures; ") and " MB; " in said and said.endswith(" s\n")
+    assert sorted(path.name for path in out.iterdir()) == ["avatar.json", "identity.npz", "idle.mp4", "idle.npz", "nod.mp4", "nod.npz"]
+    assert json.loads((out / "avatar.json").read_text())["consent"] == "Ada, for this test"
+    assert [path.name for path in out.parent.iterdir()] == ["ada"]  # nothing half-made lies beside it
+
+
+def test_a_prepared_avatar_serves_the_other_commands_too(idle: Path, bundle: Path, tmp_path: Path) -> None:
+    assert prepare.main(words(idle, tmp_path / "ada", bundle)) == 0
+    speech = write_speech(tmp_path / "speech.wav", 0.4)
+    command = ["--avatar", str(tmp_path / "ada"), "--audio", str(speech), "--out", str(tmp_path / "out.mp4"), "--bundle", str(bundle)]
+    assert run.main([*command, "--threads", "1"]) == 0
+    with VideoFile(tmp_path / "out.mp4") as video:
+        assert [number_of(frame.image) for frame in video] == list(range(10))
+
+
+def test_sound_and_the_cameras_notes_stay_out_of_the_folder(bundle: Path, tmp_path: Path) -> None:
+    source = write_faces(tmp_path / "plain.mp4", 5, sound=clicks(0.2, 16_000))
+    with av.open(str(source)) as old, av.open(str(tmp_path / "noted.mp4"), "w", options={"movflags": "use_metadata_tags"}) as new:
+        new.metadata["location"] = "+48.2082+016.3738/"
+        streams = {stream: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream]
+                new.mux(packet)
+    assert b"+48.2082" in (tmp_path / "noted.mp4").read_bytes()
+    assert prepare.main(words(tmp_path / "noted.mp4", tmp_path / "ada", bundle)) == 0
+    assert b"+48.2082" not in (tmp_path / "ada" / "idle.mp4").read_bytes()
+    with VideoFile(tmp_path / "ada" / "idle.mp4") as video:
+        assert not video.has_audio
+
+
+def test_clips_come_to_the_idle_videos_rate(bundle: Path, tmp_path: Path) -> None:
+    idle = write_faces(tmp_path / "idle.mp4", 12, Fraction(30000, 1001))
+    slow = write_faces(tmp_path / "slow.mp4", 6, 15)
+    assert prepare.main(words(idle, tmp_path / "ada", bundle, "--clip", f"slow={slow}")) == 0
+    with VideoFile(tmp_path / "ada" / "slow.mp4") as video:
+        assert video.frame_rate == Fraction(30000, 1001)
+        assert [number_of(frame.image) for frame in video] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+
+
+@given(st.fractions(Fraction(5), Fraction(120)), st.lists(st.integers(1, 3_000_000_000), max_size=20))
+def test_every_tick_shows_the_picture_of_its_time(rate: Fraction, gaps: list[int]) -> None:
+    pictures = [Frame(face(), pts) for pts in np.cumsum([0, *gaps]).tolist()]
+    shown = list(at_rate(pictures, rate))
+    order = [frame.pts_ns for frame in shown]
+    assert order == sorted(order) and order[-1] == pictures[-1].pts_ns
+    if all(gap <= 1_000_000_000 for gap in gaps):
+        for tick, frame in enumerate(shown[:-1]):
+            until_ns = (tick + Fraction(1, 2)) * 1_000_000_000 / rate
+            assert frame.pts_ns == max(picture.pts_ns for picture in pictures if picture.pts_ns <= until_ns)
+    assert len(shown) <= (len(pictures) + 1) * (rate + 2)  # a gap of hours is no loop of hours
+
+
+def test_a_personal_avatar_keeps_its_networks_and_its_consent(idle: Path, bundle: Path, tmp_path: Path) -> None:
+    personal = tmp_path / "personal"
+    personal.mkdir()
+    shutil.copyfile(idle, personal / "video.mp4")
+    shutil.copytree(bundle, personal / "bundle")
+    write_record(personal, "video.mp4", "Ada, for our lobby", {})
+    assert json.loads((personal / "avatar.json").read_text())["schema"] == 1
+    prepare.prepare(personal, {}, tmp_path / "live", None, threads=1)
+    folder = AvatarFolder.open(tmp_path / "live")
+    assert folder is not None and folder.bundle == tmp_path / "live" / "bundle"
+    assert folder.record["consent"] == "Ada, for our lobby"
+    again = prepare.prepare(tmp_path / "live", {"nod": idle}, tmp_path / "more", None, threads=1)  # a prepared one may be given, too
+    assert again.clips == {"idle": 10, "nod": 10}
+
+
+def blank(path: Path) -> Path:
+    return write_faces(path, 5, image=np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+
+
+def pair(path: Path) -> Path:
+    images = [np.concatenate([face(3), face(4)], axis=1)] * 5
+    return write_clip(path, size=(2 * WIDTH, HEIGHT), images=images)
+
+
+def broken(path: Path) -> Path:
+    path.write_bytes(b"no video" * 100)
+    return path
+
+
+def small(path: Path) -> Path:
+    return write_faces(path, 3, image=face()[:200])
+
+
+def good(path: Path) -> Path:
+    return write_faces(path, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "says"),
+    [
+        (blank, None, "no face was found in its 5 pictures"),
+        (pair, None, "it shows several faces"),
+        (broken, None, "it is damaged, cut off or of another kind"),
+        (Path, None, "there is no such file"),
+        (small, "nod", "320 x 200 pixels, but the idle video has 320 x 240"),
+        (blank, "nod", "--clip nod .*no face was found"),
+        (broken, "nod", "--clip nod .*it is damaged"),
+        (good, "idle", "give NAME=VIDEO"),
+        (good, "../up", "give NAME=VIDEO"),
+        (good, "Nod", "give NAME=VIDEO"),
+    ],
+)
+def test_a_video_that_will_not_do_is_refused(
+    make: Callable[[Path], Path], name: str | None, says: str, idle: Path, bundle: Path, tmp_path: Path, capsys
+) -> None:
+    video = make(tmp_path / "given.mp4")
+    before = sorted(tmp_path.iterdir())
+    given = words(video, tmp_path / "out", bundle) if name is None else words(idle, tmp_path / "out", bundle, "--clip", f"{name}={video}")
+    assert prepare.main(given) == 2
+    refusal = capsys.readouterr().err.strip().splitlines()[-1]
+    assert refusal.startswith("flashlips_edge.prepare: ")
+    with pytest.raises(AssertionError, match=says):
+        raise AssertionError(refusal)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"--consent": " "}, "--consent is missing or empty"),
+        ({"--consent": None}, "--consent is missing or empty"),
+        ({"--out": "idle.mp4"}, "exists already"),
+        ({"--out": "idle.mp4/inside"}, "it cannot be written"),
+        ({"--bundle": "nanno"}, "did you mean nano"),
+        ({"--detector": "none.onnx"}, "no such file; give a YuNet"),
+        ({"--threads": "0"}, "out of range"),
+        ({"--clip": "nod"}, "give NAME=VIDEO"),
+        ({"--what": "x"}, "--help names every option"),
+    ],
+)
+def test_wrong_use_is_refused_on_the_command_line(
+    change: dict[str, str | None], says: str, idle: Path, bundle: Path, tmp_path: Path
+) -> None:
+    options = {"--out": "out", "--consent": "Ada", "--bundle": str(bundle)} | change
+    given = [word for option, value in options.items() if value is not None for word in (option, value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "flashlips_edge.prepare", str(idle), *given], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 2
+    assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["idle.mp4"]
+
+
+def test_ctrl_c_leaves_nothing(idle: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Networks, "encode", interrupted)
+    assert prepare.main(words(idle, tmp_path / "out", bundle)) == 130
+    assert capsys.readouterr().err.endswith("stopped, nothing was written\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["idle.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("idle.mp4", lambda path: path.write_bytes(path.read_bytes()[:200])),
+        ("nod.mp4", lambda path: path.unlink()),
+        ("idle.npz", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("nod.npz", lambda path: path.unlink()),
+        ("nod.npz", lambda path: shutil.copyfile(path.with_name("idle.npz"), path)),
+        ("identity.npz", lambda path: np.savez(path, crops=np.array([{}], object))),
+        ("avatar.json", lambda path: path.write_text(path.read_text().replace('"nod"', '"../nod"'))),
+        ("avatar.json", lambda path: path.write_text('{"schema": 2, "video": "idle.mp4", "clips": 3}')),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_one_sentence(file: str, damage: Callable[[Path], object], idle, bundle, tmp_path) -> None:
+    folder = tmp_path / "ada"
+    prepare.prepare(idle, {"nod": write_faces(tmp_path / "nod.mp4", 6)}, folder, "Ada", bundle, threads=1)
+    damage(folder / file)
+    with pytest.raises(UserError, match=r"--avatar .*again with python -m flashlips_edge|prepare the avatar again"):
+        LoopedAvatar.open(folder, Networks(tiny_bundle(tmp_path / "b"), threads=1), HaarDetector())
+
+
+def test_numbers_are_kept_through_preparing(bundle: Path, tmp_path: Path) -> None:
+    for number, picture in enumerate(numbered(4)):
+        write_clip(tmp_path / f"{number}.png", "png", (WIDTH, HEIGHT), images=[picture], n=1, pixels="rgb24")
+    prepare.prepare(tmp_path, {}, tmp_path / "ada", "Ada", bundle, threads=1)
+    with VideoFile(tmp_path / "ada" / "idle.mp4") as video:
+        assert [number_of(frame.image) for frame in video] == [0, 1, 2, 3]
