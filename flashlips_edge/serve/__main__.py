@@ -1,0 +1,125 @@
+"""The service's command line: python -m flashlips_edge.serve --help."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+from flashlips_edge.errors import UserError
+from flashlips_edge.pump.clock import MonotonicClock
+from flashlips_edge.serve.logs import log_to_stderr
+from flashlips_edge.serve.systemd import notify
+from flashlips_edge.session import LipSync
+from flashlips_edge.tts.voice import Voice, open_voice
+
+PROGRAM = "flashlips_edge.serve"
+WRONG_USE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help names every option")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every option of the command line."""
+    result = Parser(
+        prog=f"python -m {PROGRAM}",
+        description="Serve a live face: web page, WebSocket, WebRTC, /healthz and /metrics. docs/serve.md has the messages.",
+        epilog="It ends with Ctrl-C or SIGTERM, exit status 0. Wrong use: one sentence and exit status 2.",
+        allow_abbrev=False,
+    )
+    face = result.add_argument_group("the face that speaks (one of)")
+    face.add_argument("--avatar", metavar="VIDEO|FOLDER", help="a recorded face, a prepared or a personal avatar")
+    face.add_argument("--camera", metavar="INDEX|DEVICE|URL", help="a live face: 0, /dev/video0, rtsp:// or http://")
+    where = result.add_argument_group("where it is served")
+    where.add_argument("--host", default="127.0.0.1", help="address to listen at; any but loopback needs a token (default: 127.0.0.1)")
+    where.add_argument("--port", type=int, default=8765, metavar="N", help="0 takes a free one (default: 8765)")
+    where.add_argument(
+        "--token", metavar="T", help="what a client must know; other users of this machine may see it in the list of processes"
+    )
+    where.add_argument("--token-file", type=Path, metavar="FILE", help="a file that holds it")
+    how = result.add_argument_group("how")
+    how.add_argument("--bundle", metavar="NAME|FOLDER", help="the networks (default: the personal avatar's own, else nano)")
+    how.add_argument("--idle", metavar="VIDEO|FOLDER", help="shown while the camera is away")
+    how.add_argument("--voice", metavar="NAME:VOICE", help="speaks the texts that clients send, such as espeak:en")
+    how.add_argument("--loudspeaker", action="store_true", help="the sound comes from this machine too, and its loudspeaker is the clock")
+    how.add_argument("--detector", type=Path, metavar="FILE", help="a YuNet face detector (.onnx); else OpenCV's Haar cascade")
+    how.add_argument("--threads", type=int, default=2, metavar="N", help="threads of the networks (default: 2)")
+    return result
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises UserError for options that do not go together or are out of range."""
+    if (options.avatar is None) == (options.camera is None):
+        raise UserError("give either --avatar VIDEO|FOLDER or --camera INDEX|DEVICE|URL" + (", not both" if options.avatar else ""))
+    if not 0 <= options.port <= 65535:
+        raise UserError(f"--port {options.port} is out of range: 0 to 65535")
+    if not 1 <= options.threads <= 256:
+        raise UserError(f"--threads {options.threads} is out of range: 1 to 256")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0 after Ctrl-C or SIGTERM, 2 for wrong use."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop takes both
+    try:
+        options = parser().parse_args(arguments)
+        check(options)
+        run(options)
+    except UserError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Open the session, serve it until a signal comes, close it."""
+    try:
+        from flashlips_edge.serve.access import check_host, read_token
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'flashlips-edge[serve]'") from None
+    token = read_token(options.token, options.token_file)
+    check_host(options.host, token)
+    log_to_stderr()
+    with ExitStack() as stack:
+        voice = open_voice(options.voice) if options.voice is not None else None
+        session = stack.enter_context(
+            LipSync.open(
+                options.bundle,
+                avatar=options.avatar,
+                camera=options.camera,
+                idle=options.idle,
+                loudspeaker=options.loudspeaker,
+                threads=options.threads,
+                detector=options.detector,
+            )
+        )
+        asyncio.run(until_signalled(session, voice, token, options.host, options.port))
+        notify("STOPPING=1")
+
+
+async def until_signalled(session: LipSync, voice: Voice | None, token: str | None, host: str, port: int) -> None:
+    """Serve an open session until SIGINT or SIGTERM."""
+    from flashlips_edge.serve.server import serve
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def ready(address: str) -> None:
+        print(address, flush=True)
+        notify("READY=1")
+
+    await serve(session, MonotonicClock(), voice, token, host, port, stop, ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
