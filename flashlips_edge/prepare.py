@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +32,7 @@ from flashlips_edge.talking.prepared import PreparedClip
 
 PROGRAM = "flashlips_edge.prepare"
 STOPPED, WRONG_USE = 130, 2
+IDLE_VIDEO = "IDLE_VIDEO"
 SECOND_FACE = 0.5  # of the first one's width: smaller ones are far behind, or none at all
 SEVERAL_SHARE = 0.5  # of the pictures that were looked at
 
@@ -61,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         description="Prepare an avatar: what a live session needs of its videos, found once and kept in a folder.",
         allow_abbrev=False,
     )
-    result.add_argument("idle", metavar="IDLE_VIDEO", help="the face at rest, looped there and back; or a folder of pictures, or an avatar")
+    result.add_argument("idle", metavar=IDLE_VIDEO, help="the face at rest, looped there and back; or a folder of pictures, or an avatar")
     result.add_argument(
         "--clip", action="append", default=[], metavar="NAME=VIDEO", help="the same face doing something else, played when asked for"
     )
@@ -99,7 +101,7 @@ def prepare(
     own = given.bundle if given is not None and bundle is None else None
     if given is not None:
         clips = {**{name: given.folder / f"{name}.mp4" for name in given.clips[1:]}, **clips}
-    sources = {IDLE: Clip(given.video if given is not None else idle, "IDLE_VIDEO")}
+    sources = {IDLE: Clip(given.video if given is not None else idle, IDLE_VIDEO)}
     sources |= {name: Clip(video, f"--clip {name}") for name, video in clips.items()}
     networks = Networks(Bundle.open(own or bundle or "nano"), threads)
     finder: Detector = HaarDetector() if detector is None else YuNetDetector(detector)
@@ -123,31 +125,23 @@ def prepare(
 
 def _write(sources: dict[str, Clip], folder: Path, networks: Networks, detector: Detector) -> dict[str, int]:
     """Write every clip and the identity; gives the number of pictures of each."""
-    counts: dict[str, int] = {}
-    idle: PreparedClip | None = None
-    try:
+    clips: list[PreparedClip] = []
+    with ExitStack() as files:
         for name, source in sources.items():
-            argument = "IDLE_VIDEO" if idle is None else f"--clip {name}"
+            idle, argument = clips[0] if clips else None, f"--clip {name}" if clips else IDLE_VIDEO
             with tqdm(desc=f"{name}: pictures", unit="picture") as bar:
                 clip = prepared.write_pictures(source, folder, name, detector, argument, idle, bar.update)
-            try:
-                _check_faces(clip, detector, argument, source.path)
-                with tqdm(desc=f"{name}: latents", unit="picture", total=clip.video.count) as bar:
-                    clip = prepared.encode(clip, networks, bar.update)
-                prepared.save(clip if idle is None else prepared.follow_on(clip, idle), folder)
-            finally:
-                if idle is not None:
-                    clip.video.close()
-            counts[name] = clip.video.count
-            idle = idle or clip
-        assert idle is not None
-        references = prepared.references_in(idle, networks)
-        assert references is not None
+            files.callback(clip.video.close)
+            _check_faces(clip, detector, argument, source.path)
+            with tqdm(desc=f"{name}: latents", unit="picture", total=clip.video.count) as bar:
+                clip = prepared.encode(clip, networks, bar.update)
+            clips.append(clip if idle is None else prepared.follow_on(clip, idle))
+            prepared.save(clips[-1], folder)
+            clips[-1] = replace(clips[-1], latents=None)
+        references = prepared.references_in(clips, networks)
+        assert references is not None  # each clip shows a face
         prepared.save_identity(references, folder)
-    finally:
-        if idle is not None:
-            idle.video.close()
-    return counts
+    return {clip.name: clip.video.count for clip in clips}
 
 
 def _check_faces(clip: PreparedClip, detector: Detector, argument: str, path: Path) -> None:

@@ -109,8 +109,8 @@ def test_the_faces_of_a_fade_lie_on_each_other(avatar):
     avatar.play("nod")
     middle = [avatar.target(tick) for tick in range(1, 4)][-1]  # half of each
     alone = avatar.target(12)
-    sharpness = [cv2.Laplacian(cv2.cvtColor(t.crop.image[30:80, 40:120], cv2.COLOR_RGB2GRAY), cv2.CV_32F).std() for t in (middle, alone)]
-    assert sharpness[0] > 0.75 * sharpness[1]  # eyes that are shown twice are faint ones
+    eyes = [cv2.cvtColor(target.crop.image[30:80, 30:130], cv2.COLOR_RGB2GRAY).ravel() for target in (middle, alone)]
+    assert np.corrcoef(*eyes)[0, 1] > 0.97  # 0.86 where they are shown twice, each faint
 
 
 def test_asked_for_while_fading_it_waits_for_the_end_of_the_fade(avatar):
@@ -174,9 +174,17 @@ def test_what_was_prepared_is_what_the_networks_give(avatar, networks):
     for tick in (0, 4):
         target = avatar.target(tick)
         assert np.allclose(networks.encode(target.crop.image[None])[0], avatar.latents[target.index], atol=1e-3)
-    found = LoopedAvatar.open(avatar._clips[0].video.path, networks, HaarDetector())
-    assert np.allclose(found.identity.closed_lips, avatar.identity.closed_lips, atol=0.02)
-    found.close()
+
+
+def test_each_clips_mouth_is_drawn_in_its_own_light(avatar):
+    for tick in (0, 15):
+        if tick:
+            avatar.play("nod")
+            avatar.target(10)
+        target = avatar.target(tick)
+        references = avatar.identity.references.like(target.crop.image[None], avatar.identity.closed_lips[None])[0]
+        light = avatar.latents[target.index].astype(np.float32)[:3].mean()
+        assert [abs(reference[:3].mean() - light) < 0.02 for reference in references.reshape(4, 16, 20, 20)] == [True] * 4
 
 
 def another_bundle(folder: Path) -> Bundle:

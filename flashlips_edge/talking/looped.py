@@ -49,7 +49,7 @@ class LoopedAvatar:
 
     width, height    pixels
     frame_rate       ticks a second, a Fraction: the idle video's
-    identity         the face, or None where the idle video shows none
+    identity         the face, or None where no clip shows one
     clips            names that `play` takes, "idle" first
     latents          float16 [C, h, w] by `Target.index`; whoever encodes another picture adds it
     counters         pictures shown, and those repeated because the next one was not decoded in time
@@ -202,14 +202,14 @@ def _opened(folder: Path, name: str, stack: ExitStack) -> PreparedClip:
 
 
 def _identity(clips: list[PreparedClip], networks: Networks, folder: AvatarFolder | None) -> Identity | None:
-    """The face of the idle clip: as it was prepared, else, or for other networks, found in the pictures; then latents are dropped."""
+    """The face: as it was prepared, else, or for other networks, found in the pictures; then latents are dropped."""
     if folder is not None and folder.clips:
         if folder.record.get("networks") == prepared.digest(networks.bundle):
             return prepared.load_identity(folder.folder, networks)
         clips[:] = [replace(clip, latents=None) for clip in clips]
         log.warning("avatar %s was prepared for another bundle and opens slowly: prepare it again for this one", folder.folder)
     try:
-        references = prepared.references_in(clips[0], networks)
+        references = prepared.references_in(clips, networks)
     except ERRORS as error:
         raise UserError(f"--avatar {clips[0].video.path}: it cannot be read: {error}") from None
     return None if references is None else Identity.in_references(networks, references)

@@ -121,14 +121,16 @@ def targets(clip: PreparedClip, crop_size: int, chosen: Iterable[int] | None = N
         yield Target.of(frames[number % GROUP], clip.boxes[number], crop_size, number)
 
 
-def references_in(clip: PreparedClip, networks: Networks) -> References | None:
-    """What the networks know of the face from crops all over the clip; None if there is no face in it."""
-    faces = evenly([number for number, box in enumerate(clip.boxes) if box is not None])
-    references = References(networks)
-    crops = [target.crop.image for target in targets(clip, networks.crop_size, faces) if target.crop is not None]
-    for crop in crops:
-        references.add(crop, networks.lips(crop[None])[0])
-    return references if crops else None
+def references_in(clips: Iterable[PreparedClip], networks: Networks) -> References | None:
+    """What the networks know of the face from crops all over every clip, whose light may differ; None if there is no face."""
+    references, empty = References(networks), True
+    for clip in clips:
+        faces = evenly([number for number, box in enumerate(clip.boxes) if box is not None])
+        for target in targets(clip, networks.crop_size, faces):
+            if target.crop is not None:
+                references.add(target.crop.image, networks.lips(target.crop.image[None])[0])
+                empty = False
+    return None if empty else references
 
 
 def encode(clip: PreparedClip, networks: Networks, seen: Callable[[], object] = lambda: None) -> PreparedClip:
