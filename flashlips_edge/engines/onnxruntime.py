@@ -15,17 +15,19 @@ class OnnxRuntimeEngine:
     """One graph, loaded on the CPU.
 
     `input_shapes` and `output_shapes` map a tensor's name to its shape; a free axis is named by a string or None.
-    `runs` and `seconds` count what the engine has done since it was loaded.
+    `runs` and `seconds` count what the engine has done since it was loaded. Without `fuse_quantised` every Q/DQ pair of a quantised
+    graph is computed as it is written, which is slow, and is the only way to run FP8 here.
     Raises UserError when the file is not a graph that ONNX Runtime can load.
     """
 
-    def __init__(self, graph_path: Path, threads: int = 2):
+    def __init__(self, graph_path: Path, threads: int = 2, fuse_quantised: bool = True):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # A spinning pool would take the core that decodes the next frame.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.disable_quant_qdq", "0" if fuse_quantised else "1")
         try:
             self._session = onnxruntime.InferenceSession(str(graph_path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has no common base class for its own

@@ -20,14 +20,21 @@ def count(path: str | Path, inputs: dict[str, np.ndarray]) -> int:
     """Operations of one run of the graph at `path` with these inputs.
 
     The graph is run once, so dynamic shapes are the real ones. ValueError where it holds a heavy operation that is not counted."""
-    model = onnx.load(str(path))
+    try:
+        return sum(by_node(onnx.load(str(path)), inputs).values())
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+
+
+def by_node(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, int]:
+    """The same for each node that is counted, by the name of its first output. The model is left with more outputs."""
     nodes = [node for node in model.graph.node if node.op_type in COUNTED]
     unknown = sorted({node.op_type for node in model.graph.node if node.op_type in REFUSED})
     if unknown:
-        raise ValueError(f"{path} holds {', '.join(unknown)}: counted are {', '.join(COUNTED)}.")
+        raise ValueError(f"holds {', '.join(unknown)}: counted are {', '.join(COUNTED)}.")
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     shapes |= _shapes_of_a_run(model, [name for node in nodes for name in (*node.input, *node.output[:1])], shapes, inputs)
-    return sum(_operations(node, [shapes.get(name, ()) for name in node.input], shapes[node.output[0]]) for node in nodes)
+    return {node.output[0]: _operations(node, [shapes.get(name, ()) for name in node.input], shapes[node.output[0]]) for node in nodes}
 
 
 def _shapes_of_a_run(

@@ -1,0 +1,26 @@
+"""The layers that stay out of low precision in FP16, by modelopt's AutoCast: every tensor's type stands in the graph."""
+
+from __future__ import annotations
+
+import logging
+
+import onnx
+
+from flashlips_edge.errors import UserError
+
+OPSET = 19  # the first with FP16 scales in Q/DQ; TensorRT 10.3 takes up to 20
+
+
+def convert(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose inputs and outputs stay fp32. UserError where nvidia-modelopt is missing."""
+    try:
+        from modelopt.onnx.autocast.convert import convert_to_f16
+    except ImportError as error:
+        raise UserError(f"FP16 graphs need nvidia-modelopt, and {error.name or 'it'} is missing: pip install '.[quantize]'") from None
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    logging.disable(logging.WARNING)  # it reports every constant that FP16 rounds to zero
+    try:
+        return convert_to_f16(copy, keep_io_types=True, opset=OPSET)
+    finally:
+        logging.disable(logging.NOTSET)

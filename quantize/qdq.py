@@ -1,0 +1,144 @@
+"""Q/DQ pairs in standard ONNX: per-channel weights, static activations, in the shape that a target's engine fuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import NodeProto, helper
+
+from quantize.graph import Feed, Probe, constants, copy, set_constants, set_nodes, value
+
+FP8_MAX = 448.0
+OPSET = {"int8": 18, "fp8": 19}
+FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
+Ranges = dict[str, tuple[float, float]]
+Corrections = dict[str, np.ndarray]  # what to add to the bias of a node, by its first output
+
+
+@dataclass
+class Writer:
+    """Builds the quantised copy of a graph node by node. ``fused``: as ONNX Runtime's fast kernels want it (targets.py)."""
+
+    model: onnx.ModelProto
+    ranges: Ranges
+    form: str
+    fused: bool
+    nodes: list[NodeProto] = field(default_factory=list)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    low: dict[str, str] = field(default_factory=dict)  # a tensor and its quantised, dequantised self
+    scales: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def activation(self, name: str) -> str:
+        """The name of the tensor behind its Q/DQ pair, one pair for all that take it."""
+        if name not in self.low:
+            self._pair(name, name, f"{name}_dequantised")
+        return self.low[name]
+
+    def give_low(self, name: str) -> str:
+        """The name that a node shall give its output, so that all that take ``name`` get it through a Q/DQ pair."""
+        self._pair(name, f"{name}_full", name)
+        return f"{name}_full"
+
+    def _pair(self, name: str, source: str, result: str) -> None:
+        scale, zero = self._scale(*self.ranges[name])
+        self.scales[name] = scale
+        self.values |= {f"{name}_scale": scale, f"{name}_zero": zero}
+        arguments = [f"{name}_scale", f"{name}_zero"]
+        self.nodes += [
+            helper.make_node("QuantizeLinear", [source, *arguments], [f"{name}_quantised"], f"{name}_quantise"),
+            helper.make_node("DequantizeLinear", [f"{name}_quantised", *arguments], [result], f"{name}_dequantise"),
+        ]
+        self.low[name] = result
+
+    def _scale(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        if self.form == "fp8":
+            return np.float32(max(-low, high) / FP8_MAX)[()], np.zeros((), FP8)
+        if not self.fused:
+            return np.float32(max(-low, high) / 127)[()], np.zeros((), np.int8)
+        scale = np.float32((high - low) / 255)
+        return scale[()], np.uint8(np.clip(np.rint(-low / scale), 0, 255))[()]
+
+    def weight(self, name: str, axis: int) -> tuple[str, np.ndarray]:
+        """The dequantised weight's name and its scales [channels] along ``axis``."""
+        array = value(constants(self.model), name)
+        largest = np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
+        scale = (np.maximum(largest, 1e-8) / (FP8_MAX if self.form == "fp8" else 127)).astype(np.float32)
+        if f"{name}_quantised" not in self.values:
+            scaled = array / scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+            quantised = scaled.astype(FP8) if self.form == "fp8" else np.rint(scaled).astype(np.int8)
+            self._constant(name, quantised, scale, axis)
+        return f"{name}_dequantised", scale
+
+    def bias(self, name: str, scale: np.ndarray) -> str:
+        """The bias as int32 in units of input scale times weight scale, dequantised."""
+        if not self.fused:
+            return name
+        array = value(constants(self.model), name)
+        self._constant(name, np.rint(array / scale).astype(np.int32), scale.astype(np.float32), 0)
+        return f"{name}_dequantised"
+
+    def _constant(self, name: str, quantised: np.ndarray, scale: np.ndarray, axis: int) -> None:
+        self.values |= {f"{name}_quantised": quantised, f"{name}_scale": scale, f"{name}_zero": np.zeros(scale.shape, quantised.dtype)}
+        inputs = [f"{name}_quantised", f"{name}_scale", f"{name}_zero"]
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_dequantise", axis=axis))
+
+
+def insert(
+    model: onnx.ModelProto, low: set[str], ranges: Ranges, form: str, fused: bool, corrections: Corrections | None = None
+) -> onnx.ModelProto:
+    """A copy of the graph in which the nodes with these first outputs compute in ``form``: convolutions and products."""
+    result = copy(model)
+    corrected = {node.output[0]: node.input[2] for node in result.graph.node if node.output[0] in (corrections or {})}
+    set_constants(result, {bias: value(constants(result), bias) + (corrections or {})[name] for name, bias in corrected.items()})
+    writer = Writer(result, ranges, form, fused)
+    for node in model.graph.node:
+        if node.output[0] not in low:
+            writer.nodes.append(node)
+            continue
+        new = NodeProto()
+        new.CopyFrom(node)
+        transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
+        axis = 0 if node.op_type == "Conv" or transposed else value(constants(model), node.input[1]).ndim - 1
+        new.input[0] = writer.activation(node.input[0])
+        new.input[1], scale = writer.weight(node.input[1], axis)
+        if len(node.input) > 2 and node.input[2]:
+            new.input[2] = writer.bias(node.input[2], scale * writer.scales[node.input[0]])
+        if fused and node.op_type == "Conv":
+            new.output[0] = f"{node.output[0]}_full"
+            writer.nodes.append(new)
+            writer.give_low(node.output[0])
+        else:
+            writer.nodes.append(new)
+    set_constants(result, writer.values)
+    set_nodes(result, writer.nodes)
+    opset = next(entry for entry in result.opset_import if entry.domain in ("", "ai.onnx"))
+    opset.version = max(opset.version, OPSET[form])
+    return result
+
+
+def mean_shift(model: onnx.ModelProto, quantised: onnx.ModelProto, nodes: list[str], feeds: list[Feed]) -> Corrections:
+    """By how much the mean of each channel moved where these convolutions went to low precision: what to add to their biases
+    (Nagel et al. 2019, bias correction)."""
+    biased = [node.output[0] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2 and node.output[0] in nodes]
+    whole, low = Probe(model, biased), Probe(quantised, biased)
+    total: Corrections = {}
+    for feed in feeds:
+        full, rounded = whole.run(feed), low.run(feed)
+        for name in biased:
+            axes = (0, *range(2, full[name].ndim))
+            total[name] = total.get(name, 0) + (full[name] - rounded[name]).mean(axes) / len(feeds)
+    return {name: shift.astype(np.float32) for name, shift in total.items()}
+
+
+def tensors_of(model: onnx.ModelProto, nodes: set[str], fused: bool) -> list[str]:
+    """The activations whose ranges ``insert`` needs for these nodes, in the graph's order."""
+    names: dict[str, None] = {}
+    for node in model.graph.node:
+        if node.output[0] in nodes:
+            names[node.input[0]] = None
+            if fused and node.op_type == "Conv":
+                names[node.output[0]] = None
+    return list(names)

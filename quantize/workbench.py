@@ -1,0 +1,108 @@
+"""A bundle's graphs made ready for one target, with what calibration knows of them; tries any assignment of precisions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from flashlips_edge.bundle import Bundle
+from flashlips_edge.talking.networks import Networks
+from quantize import fp16, graph, qdq, ranges
+from quantize.answers import Answers, Quality, Trial, answer, compare, feeds_of
+from quantize.calibration import CalibrationSet
+from quantize.folding import fold
+from quantize.graph import Feed
+from quantize.layers import Layer, layers_of
+from quantize.layout import rearrange
+from quantize.targets import Target
+
+MAX_FEEDS = 24  # of a graph, for its ranges
+TRIED = (24, 4)  # frames and sounds that an assignment is tried on
+
+
+class Workbench:
+    """``models``: the graphs, folded and laid out for the target; ``layers``: what can go low; ``rules``: how each graph's ranges
+    are chosen. Raises UserError for an unknown operation and a broken range."""
+
+    def __init__(self, bundle: Bundle, target: Target, form: str, frames: CalibrationSet) -> None:
+        self.bundle, self.target, self.form, self.frames = bundle, target, form, frames
+        self.networks = Networks(bundle)
+        feeds, _ = feeds_of(bundle, frames)
+        self.tried = frames.part(*TRIED)
+        self.truth: Answers = answer(self.networks, self.tried)
+        self.models: dict[str, onnx.ModelProto] = {}
+        self.layers: list[Layer] = []
+        self.flops: dict[str, int] = {}
+        self.rules: dict[str, str] = {}
+        self.corrections: dict[str, qdq.Corrections] = {}
+        self._histograms: dict[str, dict[str, ranges.Histogram]] = {}
+        self._feeds = {name: each[:: -(-len(each) // MAX_FEEDS)] for name, each in feeds.items()}
+        for name in target.graphs:
+            self._prepare(name, feeds[name][0])
+
+    def _prepare(self, name: str, feed: Feed) -> None:
+        model = graph.load(str(self.bundle.graph_path(name)), name)
+        one = {key: array[:1] for key, array in feed.items()}
+        if not graph.has_free_axes(model):
+            fold(model, one)
+        if self.target.fused:
+            rearrange(model, one)
+        found, self.flops[name] = layers_of(name, model, one)
+        needed = qdq.tensors_of(model, {node for layer in found for node in layer.nodes}, self.target.fused)
+        self._histograms[name] = ranges.collect(name, model, needed, self._feeds[name])
+        self.models[name] = model
+        self.layers += found
+        self.rules[name] = "max"
+
+    def quantised(self, name: str, low: set[Layer], rule: str | None = None) -> onnx.ModelProto:
+        """The graph with these layers in low precision, the others as they were."""
+        chosen = {
+            tensor: ranges.choose(histogram, rule or self.rules[name], not self.target.fused)
+            for tensor, histogram in self._histograms[name].items()
+        }
+        nodes = {node for layer in low if layer.graph == name for node in layer.nodes}
+        return qdq.insert(self.models[name], nodes, chosen, self.form, self.target.fused, self.corrections.get(name))
+
+    def finished(self, name: str, low: set[Layer]) -> onnx.ModelProto:
+        """The graph as it is shipped: the other layers in the target's format for them."""
+        model = self.quantised(name, low)
+        return fp16.convert(model) if self.target.rest == "fp16" else model
+
+    def quality(self, models: Mapping[str, onnx.ModelProto]) -> Quality:
+        """The calibration set's answers with these graphs in place of the bundle's."""
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {name: Path(folder) / f"{name}.onnx" for name in models}
+            for name, model in models.items():
+                onnx.save(model, paths[name])
+            trial = Trial(self.networks, paths, exact=not self.target.fused)
+            return compare(answer(trial, self.tried), self.truth, self.bundle.lips_opening)
+
+    def choose_rules(self) -> dict[str, dict[str, Quality]]:
+        """Try every rule for ranges on each graph with all its layers low, and keep the best; what each reached."""
+        tried: dict[str, dict[str, Quality]] = {}
+        for name in self.models:
+            mine = {layer for layer in self.layers if layer.graph == name}
+            tried[name] = {rule: self.quality({name: self.quantised(name, mine, rule)}) for rule in ranges.RULES}
+            self.rules[name] = max(tried[name], key=lambda rule: score(tried[name][rule]))
+        return tried
+
+    def correct(self, low: set[Layer]) -> dict[str, bool]:
+        """Bias correction for this assignment, graph by graph, kept where it pays; whether it did."""
+        kept = {}
+        for name in self.models:
+            plain = self.quantised(name, low)
+            corrections = qdq.mean_shift(self.models[name], plain, [node for layer in low for node in layer.nodes], self._feeds[name])
+            before = score(self.quality({name: plain}))
+            self.corrections[name] = corrections
+            kept[name] = score(self.quality({name: self.quantised(name, low)})) > before
+            if not kept[name]:
+                del self.corrections[name]
+        return kept
+
+
+def score(quality: Quality) -> tuple[float, float, float]:
+    """What is better of two: the picture, then lips, then speech; pictures and lips that are equal to a hair count as equal."""
+    return round(quality.mouth_db + 1000 * quality.lips, 2), round(quality.spoken, 6), quality.opening
