@@ -1,4 +1,5 @@
-"""Frame and audio sources and sinks: video files, sound files, cameras, microphones, windows.
+"""Frame and audio sources and sinks: video files, sound files, cameras, sound devices, recordings, windows.
 
-`frames.Frame` is what passes between them; `VideoFile` and `Camera` give frames, `VideoWriter` and `Window` take them.
+`frames.Frame` is what passes between them; `VideoFile`, `Camera` and `CameraFeed` give frames, `VideoWriter`, `Recorder`, `VirtualCamera`
+and `Window` take them.
 """
