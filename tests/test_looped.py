@@ -23,6 +23,7 @@ from flashlips_edge.face.detect import HaarDetector
 from flashlips_edge.media import decode_ahead
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.loop_video import LoopVideo, write_loop_video
+from flashlips_edge.talking import looped
 from flashlips_edge.talking.looped import LoopedAvatar
 from flashlips_edge.talking.networks import Networks
 
@@ -212,12 +213,32 @@ def test_a_plain_video_is_prepared_for_this_run_and_leaves_nothing(networks, tmp
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "temporary").mkdir()
     avatar = opened(write_faces(tmp_path / "face.mp4", IDLE, Fraction(30000, 1001)), networks)
-    assert "prepared for this run only" in caplog.text
+    assert "its first 60 s are prepared for this run only" in caplog.text
     assert (avatar.frame_rate, avatar.clips) == (Fraction(30000, 1001), ("idle",))
     assert [number_of(avatar.target(tick).frame.image) for tick in range(30)] == [there_and_back(tick) for tick in range(30)]
     assert avatar.target(30_000).frame.pts_ns == 1001 * 10**9
     avatar.close()
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_of_a_long_video_that_was_not_prepared_the_beginning_is_looped(networks, tmp_path, monkeypatch):
+    monkeypatch.setattr(looped, "LONGEST_S", 1)
+    avatar = opened(write_faces(tmp_path / "face.mp4", 40), networks)
+    assert [number_of(avatar.target(tick).frame.image) for tick in (0, 23, 24, 25)] == [0, 11, 0, 11]
+    avatar.close()
+
+
+def test_an_odd_size_fades_too(bundle, networks, tmp_path):
+    idle = write_faces(tmp_path / "idle.mp4", 8, image=face()[:239, :319])
+    nod = write_faces(tmp_path / "nod.mp4", 8, image=face()[:239, :319] // 2)
+    prepare.prepare(idle, {"nod": nod}, tmp_path / "avatar", "Ada", bundle.folder, threads=1)
+    avatar = opened(tmp_path / "avatar", networks)
+    avatar.play("nod")
+    level = [float(avatar.target(tick).frame.image.mean()) for tick in range(20)]
+    assert (avatar.width, avatar.height) == (319, 239)
+    assert min(level) < 0.6 * level[0]  # fading in and out takes longer than the clip: its last picture stays as long
+    assert level[-1] == pytest.approx(level[0], rel=0.01)
+    avatar.close()
 
 
 def test_a_folder_of_pictures_and_a_single_picture(networks, tmp_path):

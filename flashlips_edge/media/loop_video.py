@@ -67,7 +67,7 @@ class LoopVideo:
         frames: list[Frame] = []
         for packet in self._container.demux(self._stream):
             for decoded in packet.decode():
-                if first <= round(decoded.pts * self._stream.time_base * self.frame_rate) <= last:
+                if decoded.pts is not None and first <= round(decoded.pts * self._stream.time_base * self.frame_rate) <= last:
                     yuv = colour.to_yuv420p(decoded, self.width, self.height)
                     frames.append(Frame.of_yuv(yuv, int((first + len(frames)) * SECOND_NS / self.frame_rate)))
             if len(frames) > last - first:

@@ -30,6 +30,7 @@ from flashlips_edge.talking.prepared import PreparedClip
 from flashlips_edge.talking.target import Target
 
 SECOND_NS = 1_000_000_000
+LONGEST_S = 60  # of a video that was not prepared: whoever opens it waits for as long as preparing takes
 AHEAD = 2 * GROUP  # ticks whose pictures are decoded before they are shown
 
 log = logging.getLogger("flashlips_edge")
@@ -81,7 +82,7 @@ class LoopedAvatar:
 
     @staticmethod
     def open(path: str | Path, networks: Networks, detector: Detector) -> LoopedAvatar:
-        """The avatar at ``path``: a prepared folder, or a video or folder of pictures, which is then prepared for this run only.
+        """The avatar at ``path``: a prepared folder, or a video or folder of pictures, a minute of which is prepared for this run only.
 
         A folder that was prepared for other networks is opened too, later: its identity is found anew.
 
@@ -93,9 +94,13 @@ class LoopedAvatar:
             if folder is None or not folder.clips:
                 temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flashlips-edge.")))
                 source = Clip(path if folder is None else folder.video, "--avatar")
-                clips = [prepared.write_pictures(source, temporary, IDLE, detector, "--avatar")]
+                log.warning(
+                    "avatar %s: its first %d s are prepared for this run only; python -m flashlips_edge.prepare does it for good",
+                    path,
+                    LONGEST_S,
+                )
+                clips = [prepared.write_pictures(source, temporary, IDLE, detector, "--avatar", longest_s=LONGEST_S)]
                 stack.callback(clips[0].video.close)
-                log.warning("avatar %s: prepared for this run only; python -m flashlips_edge.prepare does it for good", path)
             else:
                 clips = [_opened(folder.folder, name, stack) for name in folder.clips]
             identity = _identity(clips, networks, folder)

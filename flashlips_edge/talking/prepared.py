@@ -14,7 +14,8 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
+from math import ceil
 from pathlib import Path
 
 import cv2
@@ -67,8 +68,11 @@ def write_pictures(
     argument: str,
     idle: PreparedClip | None = None,
     seen: Callable[[], object] = lambda: None,
+    longest_s: int | None = None,
 ) -> PreparedClip:
     """The pictures and boxes of a clip, written to ``folder``, at the frame rate of ``idle`` if given; `seen` is called for each.
+
+    What comes after ``longest_s`` seconds is left out.
 
     Raises:
         UserError: a broken file, a full disk, another size than idle's.
@@ -80,7 +84,7 @@ def write_pictures(
             f"{idle.video.width} x {idle.video.height}; all clips of an avatar must have one size"
         )
     tracker, boxes = FaceTracker(detector, float(rate)), []
-    frames = at_rate(source.read(), rate)
+    frames = islice(at_rate(source.read(), rate), None if longest_s is None else ceil(longest_s * rate))
     first = next(frames)
     tags = idle.video.group(0)[0].tags if idle is not None else first.tags
 
