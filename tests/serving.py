@@ -93,13 +93,13 @@ class StandIn:
 
 
 @contextmanager
-def live(session: StandIn) -> Iterator[StandIn]:
+def live(session: StandIn, image: np.ndarray | None = None) -> Iterator[StandIn]:
     """The stand-in ticks 25 times a second in a thread until the block is left."""
     stop = threading.Event()
 
     def run() -> None:
         while not stop.wait(FRAME_S):
-            session.tick()
+            session.tick(image)
 
     thread = threading.Thread(target=run, name="stand-in")
     thread.start()

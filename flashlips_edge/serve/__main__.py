@@ -16,7 +16,7 @@ from flashlips_edge.pump.clock import MonotonicClock
 from flashlips_edge.serve.logs import log_to_stderr
 from flashlips_edge.serve.systemd import notify
 from flashlips_edge.session import LipSync
-from flashlips_edge.tts.voice import Voice, open_voice
+from flashlips_edge.tts.voice import open_voice
 
 PROGRAM = "flashlips_edge.serve"
 WRONG_USE = 2
@@ -67,7 +67,6 @@ def check(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 after Ctrl-C or SIGTERM, 2 for wrong use."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop takes both
     try:
         options = parser().parse_args(arguments)
         check(options)
@@ -84,10 +83,12 @@ def run(options: argparse.Namespace) -> None:
     """Open the session, serve it until a signal comes, close it."""
     try:
         from flashlips_edge.serve.access import check_host, read_token
+        from flashlips_edge.serve.server import serve
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: pip install 'flashlips-edge[serve]'") from None
     token = read_token(options.token, options.token_file)
     check_host(options.host, token)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop takes both
     log_to_stderr()
     with ExitStack() as stack:
         voice = open_voice(options.voice) if options.voice is not None else None
@@ -102,23 +103,21 @@ def run(options: argparse.Namespace) -> None:
                 detector=options.detector,
             )
         )
-        asyncio.run(until_signalled(session, voice, token, options.host, options.port))
+
+        async def until_signalled() -> None:
+            stop = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            await serve(session, MonotonicClock(), voice, token, options.host, options.port, stop, ready)
+
+        asyncio.run(until_signalled())
         notify("STOPPING=1")
 
 
-async def until_signalled(session: LipSync, voice: Voice | None, token: str | None, host: str, port: int) -> None:
-    """Serve an open session until SIGINT or SIGTERM."""
-    from flashlips_edge.serve.server import serve
-
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-    def ready(address: str) -> None:
-        print(address, flush=True)
-        notify("READY=1")
-
-    await serve(session, MonotonicClock(), voice, token, host, port, stop, ready)
+def ready(address: str) -> None:
+    """Tell the user and the service manager that clients may come."""
+    print(address, flush=True)
+    notify("READY=1")
 
 
 if __name__ == "__main__":

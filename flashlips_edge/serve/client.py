@@ -42,14 +42,20 @@ class Client:
         self._audio: dict[str, Any] = messages.read('{"type": "audio"}')[1]
 
     async def run(self) -> web.WebSocketResponse:
-        await self._socket.prepare(self._request)
-        if not self._known and not await self._introduce():
-            return self._socket
         self._service.clients["websocket"] += 1
+        try:
+            await self._socket.prepare(self._request)
+            if self._known or await self._introduce():
+                await self._converse()
+        finally:
+            self._service.clients["websocket"] -= 1
+        return self._socket
+
+    async def _converse(self) -> None:
+        log.info("client came", extra={"kind": "websocket", "clients": self._service.clients["websocket"]})
         self._service.listen(self._outbox)
         self._service.feed.add(self._subscriber)
         writing = asyncio.create_task(self._write())
-        log.info("client came", extra={"kind": "websocket", "clients": self._service.clients["websocket"]})
         try:
             async for message in self._socket:
                 if message.type is WSMsgType.TEXT:
@@ -59,11 +65,9 @@ class Client:
         finally:
             self._service.feed.remove(self._subscriber)
             self._service.leave(self._outbox)
-            self._service.clients["websocket"] -= 1
             self._outbox.close()
             await asyncio.gather(writing, return_exceptions=True)
             log.info("client went", extra={"kind": "websocket", "code": self._socket.close_code, "dropped": self._outbox.dropped})
-        return self._socket
 
     async def _introduce(self) -> bool:
         """Whether the first message is a hello with the right token; otherwise the connection is closed."""

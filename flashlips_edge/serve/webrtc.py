@@ -28,6 +28,7 @@ except ImportError:
 
 MAX_PEERS = 8  # each has an encoder of its own
 CONNECT_S = 15.0  # a page that does not connect for so long after its offer is forgotten
+CLOSE_S = 2.0
 VIDEO_CLOCK_HZ = 90_000
 SAMPLE_RATE_HZ = 48_000
 PIECE = SAMPLE_RATE_HZ // 50  # samples of one Opus packet
@@ -86,7 +87,8 @@ class Peers:
         return peer.localDescription.sdp
 
     async def close(self) -> None:
-        await asyncio.gather(*(self._forget(peer) for peer in list(self._peers)))
+        if closing := [asyncio.ensure_future(self._forget(peer)) for peer in list(self._peers)]:
+            await asyncio.wait(closing, timeout=CLOSE_S)
 
     def _check(self, peer: aiortc.RTCPeerConnection) -> None:
         if peer in self._peers and peer.connectionState != "connected":
