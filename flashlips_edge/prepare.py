@@ -107,18 +107,17 @@ def prepare(
     finder: Detector = HaarDetector() if detector is None else YuNetDetector(detector)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
+            folder = Path(beside) / "avatar"
+            folder.mkdir()
+            counts = _write(sources, folder, networks, finder)
+            if own is not None:
+                shutil.copytree(own, folder / BUNDLE)
+            fields = {"clips": list(sources), "networks": prepared.digest(networks.bundle), "bundle": BUNDLE if own is not None else None}
+            write_record(folder, f"{IDLE}.mp4", consent, fields)
+            folder.rename(out)
     except OSError as error:
-        raise UserError(f"--out {out}: it cannot be written: {error.strerror}; choose another place") from None
-    with temporary as beside:
-        folder = Path(beside) / "avatar"
-        folder.mkdir()
-        counts = _write(sources, folder, networks, finder)
-        if own is not None:
-            shutil.copytree(own, folder / BUNDLE)
-        fields = {"clips": list(sources), "networks": prepared.digest(networks.bundle), "bundle": BUNDLE if own is not None else None}
-        write_record(folder, f"{IDLE}.mp4", consent, fields)
-        folder.rename(out)
+        raise UserError(f"--out {out}: it cannot be written: {error.strerror or error}; choose another place") from None
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return Report(out, counts, size, time.perf_counter() - start)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -192,6 +193,18 @@ def test_wrong_use_is_refused_on_the_command_line(
     )
     assert done.returncode == 2
     assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["idle.mp4"]
+
+
+@pytest.mark.parametrize("room", [1_000, 100_000, 300_000])
+def test_a_full_disk_is_named_and_nothing_is_left(room: int, idle: Path, bundle: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    command = [sys.executable, "-B", "-m", "flashlips_edge.prepare", *words(idle, tmp_path / "out", bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, timeout=60)
+    assert done.returncode == 2
+    assert "File too large" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["idle.mp4"]
 
 
