@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation.folder import VIDEOS
 from flashlips_edge.evaluation.pictures import lips_of
@@ -103,10 +104,11 @@ def default_folder() -> Path:
     return folder
 
 
-def choose(folder: Path, networks: Networks, frames: int = FRAMES, sounds: int = SOUNDS) -> CalibrationSet:
+def choose(folder: Path, bundle: Bundle, frames: int = FRAMES, sounds: int = SOUNDS) -> CalibrationSet:
     """The set from the videos in ``folder`` and in the folders in it, and from the synthetic head.
 
     UserError where there is no video, or none that shows a face."""
+    networks = Networks(bundle)
     recorded = _recorded(folder, networks)
     recorded += [_darkened(face, networks) for face in recorded[::DARKENED]]
     picked = [*_far_apart(recorded, frames - frames // SYNTHETIC), *_far_apart(_synthetic(networks), frames // SYNTHETIC)]

@@ -1,0 +1,192 @@
+"""From a bundle to the bundle of a target: every stage's result is kept beside it, so that a killed run goes on; the bundle comes whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flashlips_edge.bundle import Bundle, write_manifest
+from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
+from flashlips_edge.errors import UserError
+from flashlips_edge.files import atomic_path, write_bytes
+from quantize import calibration, fp16, graph, policy, sensitivity
+from quantize.answers import Quality
+from quantize.calibration import CalibrationSet
+from quantize.layers import Layer
+from quantize.policy import Budget
+from quantize.ranges import RULES
+from quantize.sensitivity import Damage
+from quantize.targets import Target
+from quantize.workbench import Workbench
+
+GOLDEN_TOLERANCE = 0.05  # of the largest output: another processor rounds 8-bit sums' ends differently
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of it. ``rules``: what each rule for ranges reached on each graph with all its layers low."""
+
+    folder: Path
+    bench: Workbench
+    low: set[Layer]
+    damages: dict[Layer, Damage]
+    rules: dict[str, dict[str, float]]
+    quality: Quality
+
+
+def build(bundle: Bundle, target_name: str, target: Target, form: str, videos: Path, budget: Budget, out: Path) -> Built:
+    """Write the bundle ``out``, its sensitivities and the reasons beside its graphs in ``quantisation.json``.
+
+    UserError for what is wrong with the calibration set, a graph or the budget; then ``out`` is as it was."""
+    work = out.with_name(f".{out.name}.work")
+    _start(work, {"source": _digest(bundle), "target": target_name, "format": form, "videos": _listing(videos)})
+    frames = _frames(work / "calibration.npz", bundle, videos)
+    bench = Workbench(bundle, target, form, frames)
+    rules = _rules(work / "rules.json", bench)
+    damages = sensitivity.measure(bench, work / "sensitivity.jsonl")
+    bench.correct(set(bench.layers))
+    low, quality = policy.assign(bench, damages, budget)
+    folder = work / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    _write(folder, bench, target_name, low, damages, rules, quality, budget)
+    if out.exists():
+        out.rename(work / "old")
+    folder.rename(out)
+    shutil.rmtree(work)
+    return Built(out, bench, low, damages, rules, quality)
+
+
+def _start(work: Path, purpose: dict[str, Any]) -> None:
+    """The folder of a run that is under way; one that was for something else is begun anew."""
+    note = work / "purpose.json"
+    text = json.dumps(purpose, indent=2).encode()
+    if not note.is_file() or note.read_bytes() != text:
+        shutil.rmtree(work, ignore_errors=True)
+        write_bytes(note, text)
+
+
+def _digest(bundle: Bundle) -> str:
+    """sha256 of the bundle's manifest, which holds that of every file."""
+    return hashlib.sha256((bundle.folder / "manifest.json").read_bytes()).hexdigest()
+
+
+def _listing(videos: Path) -> list[list[Any]]:
+    return [[path.relative_to(videos).as_posix(), path.stat().st_size] for path in sorted(videos.rglob("*")) if path.is_file()]
+
+
+def _frames(path: Path, bundle: Bundle, videos: Path) -> CalibrationSet:
+    if not path.is_file():
+        frames = calibration.choose(videos, bundle)
+        with atomic_path(path) as temporary:
+            frames.save(temporary)
+    return CalibrationSet.read(path)
+
+
+def _rules(path: Path, bench: Workbench) -> dict[str, dict[str, float]]:
+    """The rule for each graph's ranges, chosen or as it was chosen; the figures: dB of the mouth box, or the spoken cosine."""
+    if not path.is_file():
+        tried = {name: {rule: asdict(each[rule]) for rule in RULES} for name, each in bench.choose_rules().items()}
+        write_bytes(path, json.dumps({"chosen": bench.rules, "tried": tried}, indent=2).encode())
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    bench.rules.update(kept["chosen"])
+    return kept["tried"]
+
+
+def _write(
+    folder: Path,
+    bench: Workbench,
+    target_name: str,
+    low: set[Layer],
+    damages: dict[Layer, Damage],
+    rules: dict[str, dict[str, float]],
+    quality: Quality,
+    budget: Budget,
+) -> None:
+    source = bench.bundle
+    (folder / "golden").mkdir(parents=True)
+    entries = {}
+    for name, entry in source.manifest["graphs"].items():
+        place = folder / entry["file"]
+        if name in bench.models:
+            model = bench.finished(name, low)
+        else:
+            plain = graph.load(str(source.graph_path(name)), name)
+            model = fp16.convert(plain) if bench.target.rest == "fp16" else plain
+        model.producer_name, model.producer_version = "flashlips_edge", ""
+        place.write_bytes(model.SerializeToString(deterministic=True))
+        entries[name] = entry | _entry(bench, name, low) | _golden(source, folder, name, place, exact=not bench.target.fused)
+    for name in ("LICENSE", "MODEL_CARD.md"):
+        if (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, folder / name)
+    report = {
+        "budget": asdict(budget),
+        "quality": {key: round(value, 6) for key, value in asdict(quality).items()},
+        "ranges": {"chosen": bench.rules, "tried": rules, "bias_correction": sorted(bench.corrections)},
+        "layers": [_row(bench, layer, damages[layer], layer in low) for layer in ranked(damages)],
+        "high": policy.reasons(bench, damages, low),
+    }
+    write_bytes(folder / "quantisation.json", json.dumps(report, indent=2).encode() + b"\n")
+    fields = {key: value for key, value in source.manifest.items() if key not in ("schema", "files", "graphs")}
+    made = {
+        "format": bench.form,
+        "rest": bench.target.rest,
+        "calibration_sha256": bench.frames.digest,
+        "calibration_frames": len(bench.frames.crops),
+        "source_sha256": _digest(source),
+        "mouth_db": round(quality.mouth_db, 2),
+        "lips_cosine": round(quality.lips, 6),
+    }
+    write_manifest(folder, fields | {"graphs": entries, "targets": [target_name], "quantisation": made})
+
+
+def ranked(damages: dict[Layer, Damage]) -> list[Layer]:
+    """Layers, the most sensitive first: by the picture, then lips, then speech."""
+    return sorted(damages, key=lambda layer: (*(-value for value in asdict(damages[layer]).values()), layer.graph, layer.name))
+
+
+def _row(bench: Workbench, layer: Layer, damage: Damage, is_low: bool) -> dict[str, Any]:
+    quality = {"picture": damage.picture, "lips": damage.lips, "spoken": damage.spoken}
+    saved_us = 1e6 * bench.target.saving(layer.flops, layer.weights)
+    return {
+        "graph": layer.graph,
+        "layer": layer.name,
+        "precision": bench.form if is_low else bench.target.rest,
+        "mflop": round(layer.flops / 1e6, 3),
+        "weights": layer.weights,
+        "saved_us": round(saved_us, 3),
+        **{key: float(f"{value:.4g}") for key, value in quality.items()},
+    }
+
+
+def _entry(bench: Workbench, name: str, low: set[Layer]) -> dict[str, Any]:
+    """Precision of a graph and of its layers; those too small to be a choice are in the target's other format."""
+    rest = bench.target.rest
+    mine = [layer for layer in bench.layers if layer.graph == name]
+    if not mine:
+        return {"precision": rest}
+    share = sum(layer.flops for layer in mine if layer in low) / bench.flops[name]
+    return {
+        "precision": f"{bench.form}+{rest}" if share else rest,
+        "low_share_of_flops": round(share, 4),
+        "layers": {layer.name: bench.form if layer in low else rest for layer in mine},
+    }
+
+
+def _golden(source: Bundle, folder: Path, name: str, place: Path, exact: bool) -> dict[str, Any]:
+    """The source's golden inputs with this graph's own outputs, and how far those are from the source's."""
+    if not (source.folder / "golden" / f"{name}.npz").is_file():
+        return {}
+    inputs, truth = source.golden(name)
+    outputs = OnnxRuntimeEngine(place, threads=1, fuse_quantised=not exact).run(inputs)
+    error = max(float(np.abs(outputs[key] - truth[key]).max() / np.abs(truth[key]).max()) for key in truth)
+    if not np.isfinite(error):
+        raise UserError(f"graph {name}: {place.name} gives no finite numbers for the golden input; the weights do not bear this format")
+    arrays = {f"in.{key}": value for key, value in inputs.items()} | {f"out.{key}": value for key, value in outputs.items()}
+    np.savez_compressed(folder / "golden" / f"{name}.npz", **arrays)
+    return {"golden_error": float(f"{error:.3g}"), "golden_tolerance": GOLDEN_TOLERANCE}

@@ -1,0 +1,95 @@
+"""Which layers go to low precision: the cheapest assignment within a budget, greedy on damage over time saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flashlips_edge.errors import UserError
+from quantize.answers import Quality, decibels
+from quantize.layers import Layer
+from quantize.sensitivity import Damage
+from quantize.targets import PICTURE_GRAPHS
+from quantize.workbench import Workbench
+
+CAUTION = 0.97  # of what is left of a budget that was overspent
+ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a bundle may lose against fp32: PSNR of the mouth box, least cosine of a lips vector, correlation of the spoken opening."""
+
+    mouth_db: float = 40.0
+    lips: float = 0.999
+    opening: float = 0.99
+
+    def allowed(self) -> Damage:
+        return Damage(255**2 / 10 ** (self.mouth_db / 10), 1 - self.lips, 1 - self.opening)
+
+    def holds(self, quality: Quality) -> bool:
+        return quality.mouth_db >= self.mouth_db and quality.lips >= self.lips and quality.opening >= self.opening
+
+
+def cheapest(layers: dict[Layer, Damage], savings: dict[Layer, float], allowed: Damage) -> set[Layer]:
+    """Layers in the order of damage over saving, as long as their damages, added up, stay within ``allowed``.
+
+    A layer that does not fit is left out, and the next are tried: one bad layer does not keep the rest out."""
+
+    def share(layer: Layer) -> float:
+        damage = layers[layer]
+        return damage.picture / allowed.picture + damage.lips / allowed.lips + damage.spoken / allowed.spoken
+
+    spent, low = Damage(0, 0, 0), set()
+    for layer in sorted(layers, key=lambda each: (share(each) / savings[each], each.graph, each.name)):
+        damage = layers[layer]
+        total = Damage(spent.picture + damage.picture, spent.lips + damage.lips, spent.spoken + damage.spoken)
+        if total.picture <= allowed.picture and total.lips <= allowed.lips and total.spoken <= allowed.spoken:
+            spent, low = total, low | {layer}
+    return low
+
+
+def assign(bench: Workbench, damages: dict[Layer, Damage], budget: Budget) -> tuple[set[Layer], Quality]:
+    """The cheapest assignment whose measured quality is within the budget: all layers, if that holds.
+
+    Damages do not quite add up: where layers together cost more than the sum, the sums are held to a smaller allowance.
+    UserError where no layer of a picture graph fits, with the best that can be reached."""
+    savings = {layer: bench.target.saving(layer.flops, layer.weights) for layer in damages}
+    best = max(decibels(damage.picture) for layer, damage in damages.items() if layer.graph in PICTURE_GRAPHS)
+    low, allowed = set(damages), budget.allowed()
+    for _ in range(ROUNDS):
+        if not any(layer.graph in PICTURE_GRAPHS for layer in low):
+            break
+        quality = bench.quality({name: bench.finished(name, low) for name in bench.models})
+        if budget.holds(quality):
+            return low, quality
+        if low != set(damages):
+            allowed = _less(allowed, Damage.of(quality), budget.allowed())
+        low = cheapest(damages, savings, allowed)
+
+    rest = bench.quality({name: bench.finished(name, set()) for name in bench.models}).mouth_db
+    best = min(best, rest)
+    raise UserError(f"--budget-db {budget.mouth_db:g} cannot be met in {bench.form}: the best there is, one layer alone, is {best:.1f} dB")
+
+
+def _less(allowed: Damage, real: Damage, wanted: Damage) -> Damage:
+    """The allowance, smaller by as much as what came of it was too large."""
+
+    def part(allowed: float, real: float, wanted: float) -> float:
+        return allowed * min(1.0, CAUTION * wanted / max(real, 1e-12))
+
+    return Damage(
+        part(allowed.picture, real.picture, wanted.picture),
+        part(allowed.lips, real.lips, wanted.lips),
+        part(allowed.spoken, real.spoken, wanted.spoken),
+    )
+
+
+def reasons(bench: Workbench, damages: dict[Layer, Damage], low: set[Layer]) -> dict[str, dict[str, str]]:
+    """Why a layer stays high, by graph and layer."""
+    result: dict[str, dict[str, str]] = {}
+    for layer in bench.layers:
+        if layer not in low:
+            damage = damages[layer]
+            alone = f"alone {decibels(damage.picture):.1f} dB, lips {1 - damage.lips:.5f}, speech {1 - damage.spoken:.5f}"
+            result.setdefault(layer.graph, {})[layer.name] = f"{alone}: costs more of the budget than it saves in time"
+    return result
