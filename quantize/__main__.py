@@ -50,7 +50,7 @@ def _tell(built: Built) -> None:
         saved = 1e6 * bench.target.saving(layer.flops, layer.weights)
         print(f"{layer.graph + ' ' + layer.name:<52} {figures} {saved:9.1f}  {bench.form if layer in built.low else rest}")
     print(f"{'graph':<16} {'ranges':<11} {'operations low':>14} {'size':>6}")
-    for name in bench.models:
+    for name in bench.rules:
         share = sum(layer.flops for layer in built.low if layer.graph == name) / bench.flops[name]
         size = (built.folder / bench.bundle.manifest["graphs"][name]["file"]).stat().st_size / bench.bundle.graph_path(name).stat().st_size
         print(f"{name:<16} {bench.rules[name]:<11} {share:>14.0%} {size:>6.2f}")

@@ -45,19 +45,29 @@ class Quality:
 
 def answer(networks: Networks, frames: CalibrationSet) -> Answers:
     """Everything that the networks say to the set."""
+    return Answers(*picture(networks, frames), speak(networks, frames))
+
+
+def picture(networks: Networks, frames: CalibrationSet) -> tuple[np.ndarray, np.ndarray]:
+    """Mouths [N, h, w, 3] of the crops with their drivers' lips, and those lips [N, 12]."""
     mouths, lips = [], [networks.lips(frames.drivers[i : i + BATCH]) for i in range(0, len(frames.drivers), BATCH)]
     for number, driven in enumerate(lips):
         part = slice(number * BATCH, number * BATCH + BATCH)
         references = [np.concatenate(networks.encode(four)) for four in frames.references[part]]
         pictures = networks.edit(frames.crops[part], networks.encode(frames.crops[part]), np.stack(references), driven)
-        mouths += [mouth_box(picture) for picture in pictures]
+        mouths += [mouth_box(each) for each in pictures]
+    return np.stack(mouths), np.concatenate(lips)
+
+
+def speak(networks: Networks, frames: CalibrationSet) -> np.ndarray:
+    """Lips [M, T, 12] of the sounds, said by their faces."""
     spoken = []
     for sound, faces in zip(frames.sounds, frames.faces):
         reference_lips = networks.lips(faces)
         order = np.argsort(reference_lips @ networks.bundle.lips_opening, kind="stable")
         speech = SpeechToLips(networks, reference_lips[order], reference_lips[order[0]])
         spoken.append(np.concatenate([speech.push(sound), speech.finish()]))
-    return Answers(np.stack(mouths), np.concatenate(lips), np.stack(spoken))
+    return np.stack(spoken)
 
 
 def compare(given: Answers, truth: Answers, opening: np.ndarray) -> Quality:
@@ -123,8 +133,15 @@ class Recording(Networks):
         return _Recorder(super().engine(graph_name), self.feeds.setdefault(graph_name, []))  # type: ignore[return-value]
 
 
-def feeds_of(bundle: Bundle, frames: CalibrationSet) -> tuple[dict[str, list[Feed]], Answers]:
-    """Each graph's inputs, as the graphs before it really give them, and the bundle's answers."""
+def feeds_of(bundle: Bundle, frames: CalibrationSet) -> dict[str, list[Feed]]:
+    """Each graph's inputs, as the graphs before it really give them."""
     networks = Recording(bundle)
-    answers = answer(networks, frames)
-    return networks.feeds, answers
+    answer(networks, frames)
+    return networks.feeds
+
+
+def golden_feeds(bundle: Bundle, frames: CalibrationSet) -> dict[str, Feed]:
+    """One batch of two for each picture graph, of the synthetic head alone: nobody's face, so that it can go with the bundle."""
+    networks = Recording(bundle)
+    picture(networks, frames.synthetic(2))
+    return {name: {key: array[:2] for key, array in feeds[0].items()} for name, feeds in networks.feeds.items()}

@@ -16,8 +16,9 @@ from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path, write_bytes
 from quantize import calibration, fp16, graph, policy, sensitivity
-from quantize.answers import Quality
+from quantize.answers import Quality, golden_feeds
 from quantize.calibration import CalibrationSet
+from quantize.graph import Feed
 from quantize.layers import Layer
 from quantize.policy import Budget
 from quantize.ranges import RULES
@@ -110,7 +111,7 @@ def _write(
 ) -> None:
     source = bench.bundle
     (folder / "golden").mkdir(parents=True)
-    entries = {}
+    goldens, entries = golden_feeds(source, bench.frames), {}
     for name, entry in source.manifest["graphs"].items():
         place = folder / entry["file"]
         if name in bench.models:
@@ -120,7 +121,7 @@ def _write(
             model = fp16.convert(plain) if bench.target.rest == "fp16" else plain
         model.producer_name, model.producer_version = "flashlips_edge", ""
         place.write_bytes(model.SerializeToString(deterministic=True))
-        entries[name] = entry | _entry(bench, name, low) | _golden(source, folder, name, place, exact=not bench.target.fused)
+        entries[name] = entry | _entry(bench, name, low) | _golden(bench, folder, name, place, goldens.get(name))
     for name in ("LICENSE", "MODEL_CARD.md"):
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, folder / name)
@@ -178,12 +179,11 @@ def _entry(bench: Workbench, name: str, low: set[Layer]) -> dict[str, Any]:
     }
 
 
-def _golden(source: Bundle, folder: Path, name: str, place: Path, exact: bool) -> dict[str, Any]:
-    """The source's golden inputs with this graph's own outputs, and how far those are from the source's."""
-    if not (source.folder / "golden" / f"{name}.npz").is_file():
-        return {}
-    inputs, truth = source.golden(name)
-    outputs = OnnxRuntimeEngine(place, threads=1, fuse_quantised=not exact).run(inputs)
+def _golden(bench: Workbench, folder: Path, name: str, place: Path, feed: Feed | None) -> dict[str, Any]:
+    """The graph's own outputs for ``feed``, or for the source's golden inputs, and how far they are from the source's outputs."""
+    inputs = feed or bench.bundle.golden(name)[0]
+    truth = bench.networks.engine(name).run(inputs)
+    outputs = OnnxRuntimeEngine(place, fuse_quantised=bench.target.fused).run(inputs)
     error = max(float(np.abs(outputs[key] - truth[key]).max() / np.abs(truth[key]).max()) for key in truth)
     if not np.isfinite(error):
         raise UserError(f"graph {name}: {place.name} gives no finite numbers for the golden input; the weights do not bear this format")

@@ -70,9 +70,19 @@ class CalibrationSet:
     def part(self, frames: int, sounds: int) -> CalibrationSet:
         """The first ``frames`` and ``sounds``: the farthest apart, for what is run often."""
         return CalibrationSet(
-            *(array[:frames] for array in (self.crops, self.drivers, self.references)),
-            *(array[:sounds] for array in (self.sounds, self.faces)),
+            self.crops[:frames],
+            self.drivers[:frames],
+            self.references[:frames],
+            self.sounds[:sounds],
+            self.faces[:sounds],
             self.sources[:frames],
+        )
+
+    def synthetic(self, frames: int) -> CalibrationSet:
+        """The first ``frames`` that are the synthetic head's, without sounds."""
+        drawn = [i for i, source in enumerate(self.sources) if str(source).startswith("synthetic.")][:frames]
+        return CalibrationSet(
+            self.crops[drawn], self.drivers[drawn], self.references[drawn], self.sounds[:0], self.faces[:0], self.sources[drawn]
         )
 
     def save(self, path: Path) -> None:

@@ -98,7 +98,7 @@ class _Joiner:
 
     def _as_map(self, name: str) -> list[str]:
         """The tensors of two Unsqueezes, of axes 2 and 3, after a part [B, C]; none where there is anything else."""
-        names = []
+        names: list[str] = []
         for axis in (2, 3):
             users = self._taken.get(names[-1] if names else name, [])
             if len(users) != 1 or users[0].op_type != "Unsqueeze" or value(self._tensors, users[0].input[1]).tolist() != [axis]:

@@ -39,7 +39,7 @@ def cheapest(layers: dict[Layer, Damage], savings: dict[Layer, float], allowed: 
         damage = layers[layer]
         return damage.picture / allowed.picture + damage.lips / allowed.lips + damage.spoken / allowed.spoken
 
-    spent, low = Damage(0, 0, 0), set()
+    spent, low = Damage(0, 0, 0), set[Layer]()
     for layer in sorted(layers, key=lambda each: (share(each) / savings[each], each.graph, each.name)):
         damage = layers[layer]
         total = Damage(spent.picture + damage.picture, spent.lips + damage.lips, spent.spoken + damage.spoken)

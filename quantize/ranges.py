@@ -47,7 +47,7 @@ def collect(graph: str, model: onnx.ModelProto, names: list[str], feeds: list[Fe
             limits[name] = min(low, float(array.min())), max(high, float(array.max()))
     if empty := [name for name in names if limits[name] == (0.0, 0.0)]:
         raise UserError(f"graph {graph}: the range of {empty[0]} is zero, nothing comes through; the weights are broken or untrained")
-    found = {name: Histogram(*limits[name], np.zeros(BINS, np.int64)) for name in names}
+    found = {name: Histogram(limits[name][0], limits[name][1], np.zeros(BINS, np.int64)) for name in names}
     for feed in feeds:
         for name, array in probe.run(feed).items():
             histogram = found[name]

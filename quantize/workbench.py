@@ -30,7 +30,7 @@ class Workbench:
     def __init__(self, bundle: Bundle, target: Target, form: str, frames: CalibrationSet) -> None:
         self.bundle, self.target, self.form, self.frames = bundle, target, form, frames
         self.networks = Networks(bundle)
-        feeds, _ = feeds_of(bundle, frames)
+        feeds = feeds_of(bundle, frames)
         self.tried = frames.part(*TRIED)
         self.truth: Answers = answer(self.networks, self.tried)
         self.models: dict[str, onnx.ModelProto] = {}
@@ -51,9 +51,11 @@ class Workbench:
         if self.target.fused:
             rearrange(model, one)
         found, self.flops[name] = layers_of(name, model, one)
+        self.models[name] = model
+        if not found:
+            return
         needed = qdq.tensors_of(model, {node for layer in found for node in layer.nodes}, self.target.fused)
         self._histograms[name] = ranges.collect(name, model, needed, self._feeds[name])
-        self.models[name] = model
         self.layers += found
         self.rules[name] = "max"
 
@@ -61,7 +63,7 @@ class Workbench:
         """The graph with these layers in low precision, the others as they were."""
         chosen = {
             tensor: ranges.choose(histogram, rule or self.rules[name], not self.target.fused)
-            for tensor, histogram in self._histograms[name].items()
+            for tensor, histogram in self._histograms.get(name, {}).items()
         }
         nodes = {node for layer in low if layer.graph == name for node in layer.nodes}
         return qdq.insert(self.models[name], nodes, chosen, self.form, self.target.fused, self.corrections.get(name))
@@ -83,7 +85,7 @@ class Workbench:
     def choose_rules(self) -> dict[str, dict[str, Quality]]:
         """Try every rule for ranges on each graph with all its layers low, and keep the best; what each reached."""
         tried: dict[str, dict[str, Quality]] = {}
-        for name in self.models:
+        for name in self.rules:
             mine = {layer for layer in self.layers if layer.graph == name}
             tried[name] = {rule: self.quality({name: self.quantised(name, mine, rule)}) for rule in ranges.RULES}
             self.rules[name] = max(tried[name], key=lambda rule: score(tried[name][rule]))
@@ -92,7 +94,7 @@ class Workbench:
     def correct(self, low: set[Layer]) -> dict[str, bool]:
         """Bias correction for this assignment, graph by graph, kept where it pays; whether it did."""
         kept = {}
-        for name in self.models:
+        for name in self.rules:
             plain = self.quantised(name, low)
             corrections = qdq.mean_shift(self.models[name], plain, [node for layer in low for node in layer.nodes], self._feeds[name])
             before = score(self.quality({name: plain}))
