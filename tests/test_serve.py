@@ -70,6 +70,15 @@ class Socket:
             if came == kind:
                 return message
 
+    async def left(self, kind: str, number: int) -> None:
+        """So many clients of this kind are left."""
+        for _ in range(20 * DEADLINE_S):
+            await self.ask("stats")
+            if (await self.event("stats"))["clients"][kind] == number:
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail(f"more than {number} {kind} clients are left")
+
     async def settled(self) -> None:
         """All that was asked before has been followed."""
         await self.ask("stats")
@@ -505,10 +514,7 @@ def test_fifty_clients_that_vanish_leave_nothing_behind() -> None:
                 one.connection._response.connection.transport.abort()  # a reset, no closing handshake
 
     async def none_left(one: Socket) -> None:
-        while True:
-            await one.ask("stats")
-            if (await one.event("stats"))["clients"]["websocket"] == 1:
-                return
+        await one.left("websocket", 1)
 
     def held() -> tuple[int, ...]:
         gc.collect()
@@ -625,10 +631,7 @@ def test_webrtc_brings_picture_and_sound_on_media_time() -> None:
         await peer.close()
 
     async def none_left(one: Socket) -> None:
-        while True:
-            await one.ask("stats")
-            if (await one.event("stats"))["clients"]["webrtc"] == 0:
-                return
+        await one.left("webrtc", 0)
 
     with serving(session) as url, live(session):
         asyncio.run(asyncio.wait_for(run(url), DEADLINE_S))
@@ -655,11 +658,7 @@ def test_peers_that_never_connect_are_forgotten(monkeypatch) -> None:
                     assert response.status == 200
             async with web.post(f"{url}/offer", json=body) as response:
                 assert response.status == 400 and "3 pages watch already" in (await response.json())["error"]
-            one = Socket(await web.ws_connect(f"{url}/ws"))
-            while True:
-                await one.ask("stats")
-                if (await one.event("stats"))["clients"]["webrtc"] == 0:
-                    return
+            await Socket(await web.ws_connect(f"{url}/ws")).left("webrtc", 0)
 
     with serving(StandIn()) as url:
         asyncio.run(asyncio.wait_for(run(url), DEADLINE_S))
