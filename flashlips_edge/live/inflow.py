@@ -14,8 +14,8 @@ from flashlips_edge.pump.clock import SECOND_NS
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 
 STEER = 0.015  # share by which sound is made shorter or longer at most: a quarter of a semitone, unheard in speech
-TARGET_NS = 210_000_000  # how much sound of a live source shall wait for the ear
-REACT_NS = 10 * SECOND_NS  # in which a deviation is made good
+TARGET_NS = 195_000_000  # how much sound of a live source shall wait for the ear
+REACT_NS = 3 * SECOND_NS  # in which a deviation is made good
 LIVE_SHARE = 0.05  # a source whose pace differs by less than this from the clock's is live; others are recordings or speech synthesis
 WATCHED_NS = 5 * SECOND_NS
 
@@ -26,9 +26,8 @@ class Inflow:
     def __init__(self, sample_rate_hz: int, ear_hz: int):
         self.sample_rate_hz = sample_rate_hz
         self._ear_hz = ear_hz
-        self._to_ear = soxr.ResampleStream(sample_rate_hz * (1 + STEER), ear_hz, 1, dtype="float32", quality="HQ", vr=True)
-        self._to_lips = soxr.ResampleStream(ear_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ", vr=True)
-        self._steer(0.0)
+        self._steered = 0.0
+        self._restart()
         self._pushed_ns = 0
         self._seen: deque[tuple[int, int, int]] = deque()  # clock time, sound pushed until then, sound waiting
 
@@ -46,9 +45,11 @@ class Inflow:
             self._steer((waits_ns - TARGET_NS) / REACT_NS if live else 0.0)
         return self._both(samples, last=False)
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """What was held back; nothing can be pushed after it."""
-        return self._both(np.zeros(0, np.float32), last=True)
+    def flush(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is held back; what is pushed next begins anew."""
+        held = self._both(np.zeros(0, np.float32), last=True)
+        self._restart()
+        return held
 
     @property
     def steer(self) -> float:
@@ -58,6 +59,11 @@ class Inflow:
     def _both(self, samples: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
         ear = self._to_ear.resample_chunk(samples, last=last)
         return ear, self._to_lips.resample_chunk(ear, last=last)
+
+    def _restart(self) -> None:
+        self._to_ear = soxr.ResampleStream(self.sample_rate_hz * (1 + STEER), self._ear_hz, 1, dtype="float32", quality="HQ", vr=True)
+        self._to_lips = soxr.ResampleStream(self._ear_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ", vr=True)
+        self._steer(self._steered)
 
     def _steer(self, share: float) -> None:
         self._steered = min(max(share, -STEER), STEER)

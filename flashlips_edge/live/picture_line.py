@@ -46,11 +46,13 @@ class PictureLine:
         self.counters = Counters()  # ticks in, pictures out, dropped: ticks that no picture was made for
         self.problem: str | None = None
         self.edited = 0
-        self.frame_ns = SECOND_NS / face.frame_rate  # a Fraction
+        self.frame_ns = int(SECOND_NS / face.frame_rate)
+        self.grace_ns = self.frame_ns // 2  # what is this late is shown late rather than left out
         self.took_ms = Recent(250)
-        self.ladder = Ladder(int(self.frame_ns))
+        self.ladder = Ladder(self.frame_ns)
         self.ready: Mailbox[Picture] = Mailbox(clock, bound=2)
         self._networks, self._face, self._speech, self._playback, self._clock = networks, face, speech, playback, clock
+        self._rate = face.frame_rate
         self._next = 0
         self._took = Recent(25)  # ns
         self._takes_ns = FIRST_GUESS_NS
@@ -59,12 +61,16 @@ class PictureLine:
 
     def due_ns(self, number: int) -> int:
         """When tick `number` is to be seen, in media time."""
-        return int(number * self.frame_ns)
+        return number * self._rate.denominator * SECOND_NS // self._rate.numerator
+
+    def tick_at(self, pts_ns: int) -> int:
+        """The newest tick that is due at a media time."""
+        return pts_ns * self._rate.numerator // (self._rate.denominator * SECOND_NS)
 
     def poll(self) -> int:
         """Make the next picture if it is time to; gives the nanoseconds until it is."""
         began_ns, now_ns = self._clock.now_ns(), self._playback.position_ns()
-        number = max(self._next, int((now_ns + self._takes_ns) / self.frame_ns) + 1) if self._next else 0
+        number = max(self._next, self.tick_at(now_ns + self._takes_ns - self.grace_ns) + 1) if self._next else 0
         number += -number % self.ladder.every
         wait_ns = self.due_ns(number) - self._takes_ns - SLACK_NS - now_ns
         if wait_ns > 0 and number:

@@ -11,6 +11,8 @@ from flashlips_edge.pump.counters import Counters
 from flashlips_edge.pump.playback import Playback
 from flashlips_edge.pump.recent import Recent
 
+LOOK_NS = SECOND_NS // 500  # between two looks for a picture that is due
+
 
 class Show:
     """Hands one frame to `out` in every tick, from the first picture on. One thread polls.
@@ -35,9 +37,9 @@ class Show:
         due_ns = self._pictures.due_ns(self._tick)
         if now_ns < due_ns and self._last is not None:
             return due_ns - now_ns
-        picture = self._newest(int(now_ns / self._pictures.frame_ns))
-        if picture is None and self._last is None:
-            return SECOND_NS // 500  # the first picture is on its way
+        picture = self._newest(self._pictures.tick_at(now_ns))
+        if picture is None and (self._last is None or now_ns < due_ns + self._pictures.grace_ns):
+            return LOOK_NS  # it is on its way
         if picture is None:
             assert self._last is not None
             self.counters.repeated += 1
@@ -48,7 +50,7 @@ class Show:
         if self._last.speaks:
             self.offset_ms.add((now_ns - self._last.frame.pts_ns) / 1e6)
         self._hand_out(frame)
-        self._tick = max(self._tick + 1, int(now_ns / self._pictures.frame_ns) + 1)
+        self._tick = max(self._tick + 1, self._pictures.tick_at(now_ns) + 1)
         return max(0, self._pictures.due_ns(self._tick) - self._playback.position_ns())
 
     def _newest(self, tick: int) -> Picture | None:

@@ -33,7 +33,7 @@ MORE_LOOK_AHEAD_STEPS = 4
 WAITING = 512  # pushes that wait to be taken up
 WAITING_NS = 300 * SECOND_NS  # sound that waits to be heard, at most
 MARGIN_NS = 50_000_000  # from the first lips of a sentence to its first sound: a picture is made in between
-URGENT_NS = 60_000_000  # lips that are missing this soon before they are seen hear silence instead of waiting
+URGENT_NS = 20_000_000  # lips that are missing this soon before they are heard hear silence instead of waiting
 AHEAD_NS = 2 * SECOND_NS  # lips are made this far ahead at most: an interruption throws them away
 PROMPT_NS = SECOND_NS // 3  # sound that waits for less other sound than this is timed
 AT_ONCE_STEPS = 25  # of lips, in one poll
@@ -214,8 +214,7 @@ class SpeechLine:
     def _let_go(self, sentence: _Sentence) -> None:
         """Take what the resamplers still hold."""
         if sentence.inflow is not None:
-            self._hear(sentence, *sentence.inflow.finish())
-            sentence.inflow = None
+            self._hear(sentence, *sentence.inflow.flush())
 
     def _hear(self, sentence: _Sentence, for_ear: np.ndarray, for_lips: np.ndarray) -> int | None:
         """Queue sound for the lips and, once the sentence has its place, for the ear; gives its media time."""

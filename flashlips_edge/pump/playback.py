@@ -119,4 +119,4 @@ class Metronome:
             return max(1, done * SECOND_NS // rate - elapsed_ns)
         count = (due - done) // self._block * self._block + self._block
         self._playback.take(count, late_ns=elapsed_ns - done * SECOND_NS // rate)
-        return self._block * SECOND_NS // rate
+        return max(1, (done + count) * SECOND_NS // rate - elapsed_ns)

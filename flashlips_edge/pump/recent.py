@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-import numpy as np
-
 
 class Recent:
     """The newest `size` numbers. Any thread may call anything."""
@@ -25,7 +23,8 @@ class Recent:
     def percentile(self, percent: float) -> float:
         """0 while nothing was measured."""
         with self._lock:
-            return float(np.percentile(self._values, percent)) if self._values else 0.0
+            ordered = sorted(self._values)
+        return ordered[round(percent / 100 * (len(ordered) - 1))] if ordered else 0.0
 
     @property
     def largest(self) -> float:
