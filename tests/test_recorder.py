@@ -127,6 +127,16 @@ def test_both_begin_with_the_first_frame(tmp_path: Path):
     assert click_times(sound, RATE_HZ) == pytest.approx([0.2, 1.2, 2.2, 3.2], abs=0.001)
 
 
+def test_sound_is_not_hoarded_while_there_is_no_picture(tmp_path: Path):
+    process = psutil.Process()
+    with Recorder(tmp_path / "out.mp4") as recorder:
+        before = process.memory_info().rss
+        for i in range(300):
+            recorder.write_audio(np.full(RATE_HZ, 0.1, np.float32), i * SECOND_NS)
+        assert process.memory_info().rss - before < 20_000_000
+        recorder.write(GREY.at(300 * SECOND_NS))
+
+
 def test_sound_that_begins_late_is_silent_until_then(tmp_path: Path):
     path = tmp_path / "out.mp4"
     with Recorder(path) as recorder:
@@ -265,6 +275,10 @@ def fill(path: Path) -> None:
     times, _, sound = read(path)
     assert times[-1] > (written - 1) * 0.04 - 1 and len(sound) / RATE_HZ > (written - 1) * 0.04 - 1
     assert times == pytest.approx([i * 0.04 for i in range(len(times))], abs=0.001)
+    data, position = path.read_bytes(), 0
+    while position < len(data):
+        position += int.from_bytes(data[position : position + 4], "big")
+    assert position == len(data), "it ends with a whole box"
 
 
 def test_a_file_that_may_not_grow(tmp_path: Path):
@@ -308,6 +322,7 @@ def test_two_recorders_may_write_the_same_frames(tmp_path: Path):
         thread.start()
     for thread in threads:
         thread.join(60)
+    assert all(frame.yuv.pts is None for frame in frames), "nothing is written on a frame that others have too"
     for path, n in zip(paths, (100, 90), strict=True):
         with av.open(str(path)) as container:
             assert [frame.time for frame in container.decode(video=0)] == pytest.approx([i * 0.04 for i in range(n)])
