@@ -1,0 +1,265 @@
+"""The parts of quantize: graphs are folded and rearranged without changing what they say, Q/DQ lands where the engines want it, ranges
+and the assignment of precisions keep their promises, and what is broken is refused in one sentence."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from flashlips_edge.bundle import Bundle
+from flashlips_edge.errors import UserError
+from quantize import folding, graph, layers, layout, policy, qdq, ranges, rtx, targets
+from quantize.layers import Layer
+from quantize.sensitivity import Damage
+
+PICTURES = ("latent_encoder", "editor", "latent_decoder", "lips_encoder", "audio_to_lips")
+
+
+def run(model: onnx.ModelProto, feed: graph.Feed, fused: bool = True) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if fused else "1")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, feed)[0]
+
+
+def kernels(model: onnx.ModelProto, folder: Path) -> list[str]:
+    """The operations that ONNX Runtime makes of a graph."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
+
+
+def batch(feed: graph.Feed, size: int) -> graph.Feed:
+    """The feed's first picture ``size`` times, each a little different."""
+    repeated = {name: np.repeat(array[:1], size, axis=0) for name, array in feed.items()}
+    return {
+        name: array * (1 - 0.1 * np.arange(size, dtype=np.float32).reshape(-1, *[1] * (array.ndim - 1))) for name, array in repeated.items()
+    }
+
+
+def small() -> tuple[onnx.ModelProto, graph.Feed]:
+    """Two convolutions with a SiLU between them."""
+    random = np.random.default_rng(0)
+    weights = {
+        "first.weight": random.normal(size=(16, 3, 3, 3)) * np.logspace(-1, 0, 16).reshape(-1, 1, 1, 1),
+        "first.bias": random.normal(size=16),
+        "second.weight": random.normal(size=(8, 16, 3, 3)) / 12,
+        "second.bias": random.normal(size=8),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight", "first.bias"], ["hidden"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["hidden"], ["gate"]),
+        helper.make_node("Mul", ["hidden", "gate"], ["active"]),
+        helper.make_node("Conv", ["active", "second.weight", "second.bias"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    tensors = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", channels, 24, 24]) for name, channels in (("x", 3), ("y", 8))]
+    model = helper.make_model(
+        helper.make_graph(nodes, "small", ends[:1], ends[1:], tensors), opset_imports=[helper.make_opsetid("", 18)], ir_version=8
+    )
+    return model, {"x": random.normal(size=(2, 3, 24, 24)).astype(np.float32)}
+
+
+def quantised(form: str, fused: bool, rule: str = "max") -> tuple[onnx.ModelProto, onnx.ModelProto, graph.Feed]:
+    model, feed = small()
+    nodes = {"hidden", "y"}
+    found = ranges.collect("small", model, qdq.tensors_of(model, nodes, fused), [feed])
+    chosen = {name: ranges.choose(histogram, rule, symmetric=not fused) for name, histogram in found.items()}
+    return model, qdq.insert(model, nodes, chosen, form, fused), feed
+
+
+def decibels(given: np.ndarray, truth: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(truth).mean() / np.square(given - truth).mean()))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_rearranged_graph_says_what_it_said_at_any_batch(name: str) -> None:
+    bundle = Bundle.open("nano")
+    feed = bundle.golden(name)[0]
+    before = graph.load(str(bundle.graph_path(name)), name)
+    after = copy.deepcopy(before)
+    if not graph.has_free_axes(after):
+        folding.fold(after, feed)
+    layout.rearrange(after, {key: array[:1] for key, array in feed.items()})
+    onnx.checker.check_model(after, full_check=True)
+    assert len(after.graph.node) < len(before.graph.node) + 20  # a shuffle becomes five nodes
+    for size in (1, 3):
+        truth = run(before, batch(feed, size))
+        assert np.abs(run(after, batch(feed, size)) - truth).max() <= 1e-5 * np.abs(truth).max()
+
+
+def test_the_decoder_still_takes_any_number_of_rows() -> None:
+    bundle = Bundle.open("nano")
+    before = graph.load(str(bundle.graph_path("latent_decoder")), "latent_decoder")
+    after = copy.deepcopy(before)
+    whole = bundle.golden("latent_decoder")[0]
+    layout.rearrange(after, whole)
+    part = {name: array[:, :, 7:] for name, array in whole.items()}
+    assert np.abs(run(after, part) - run(before, part)).max() < 1e-5
+
+
+@pytest.mark.parametrize(("form", "fused", "least"), [("int8", True, 32), ("int8", False, 32), ("fp8", False, 26)])
+def test_a_quantised_graph_is_near_the_whole_one_and_standard_onnx(form: str, fused: bool, least: float) -> None:
+    model, low, feed = quantised(form, fused)
+    onnx.checker.check_model(low, full_check=True)
+    assert {node.domain for node in low.graph.node} == {""}
+    assert decibels(run(low, feed, fused), run(model, feed)) > least
+
+
+def test_onnx_runtime_takes_every_layer_of_the_cpu_s_graph_into_its_8_bit_kernels(tmp_path: Path) -> None:
+    found = kernels(quantised("int8", fused=True)[1], tmp_path)
+    assert found.count("QLinearConv") == 2 and "Conv" not in found
+
+
+def test_weights_have_a_scale_for_each_channel_and_take_a_byte_each() -> None:
+    tensors = graph.constants(quantised("int8", fused=True)[1])
+    assert tensors["first.weight_scale"].dims == [16]
+    assert tensors["first.weight_quantised"].data_type == TensorProto.INT8
+    assert "first.weight" not in tensors
+
+
+def test_what_tensorrt_refuses_is_not_in_its_graphs() -> None:
+    """No int32 biases behind Q/DQ, nothing asymmetric."""
+    tensors = graph.constants(quantised("int8", fused=False)[1])
+    assert not any(name.startswith("first.bias_") for name in tensors)
+    assert all(not graph.value(tensors, name).any() for name in tensors if name.endswith("_zero"))
+
+
+def test_only_the_layers_that_were_asked_for_go_low() -> None:
+    model, feed = small()
+    found = ranges.collect("small", model, qdq.tensors_of(model, {"y"}, True), [feed])
+    low = qdq.insert(model, {"y"}, {name: ranges.choose(h, "max", False) for name, h in found.items()}, "int8", True)
+    assert "first.weight" in graph.constants(low) and "second.weight" not in graph.constants(low)
+
+
+def test_bias_correction_takes_the_mean_error_away() -> None:
+    model, feed = small()
+    clipped = {"x": (-0.5, 0.5), "hidden": (-2.0, 2.0), "active": (-0.3, 2.0), "y": (-9.0, 9.0)}
+    plain = qdq.insert(model, {"hidden", "y"}, clipped, "int8", True)
+    shift = qdq.mean_shift(model, plain, ["hidden", "y"], [feed])
+    corrected = qdq.insert(model, {"hidden", "y"}, clipped, "int8", True, {"y": shift["y"]})
+    truth = run(model, feed)
+
+    def mean_error(given: np.ndarray) -> float:
+        return float(np.abs((given - truth).mean(axis=(0, 2, 3))).mean())
+
+    assert mean_error(run(corrected, feed)) < 0.3 * mean_error(run(plain, feed))
+
+
+@given(seed=st.integers(0, 99), rule=st.sampled_from(ranges.RULES), symmetric=st.booleans(), skew=st.floats(-2, 2))
+def test_a_range_lies_inside_what_was_seen_and_holds_zero(seed: int, rule: str, symmetric: bool, skew: float) -> None:
+    values = np.random.default_rng(seed).standard_t(4, 4000) + skew
+    low, high = min(0.0, values.min()), max(0.0, values.max())
+    histogram = ranges.Histogram(low, high, np.histogram(values, ranges.BINS, (low, high))[0])
+    chosen = ranges.choose(histogram, rule, symmetric)
+    assert chosen[0] <= 0 <= chosen[1] and chosen[1] > chosen[0]
+    assert not symmetric or chosen[0] == -chosen[1]
+    largest = max(-low, high)
+    assert -largest - 1e-9 <= chosen[0] and chosen[1] <= largest + 1e-9
+
+
+def test_one_outlier_does_not_set_the_range() -> None:
+    values = np.append(np.random.default_rng(0).normal(size=100_000), 300.0)
+    histogram = ranges.Histogram(values.min(), 300.0, np.histogram(values, ranges.BINS, (values.min(), 300.0))[0])
+    assert ranges.choose(histogram, "max", False)[1] == 300
+    assert ranges.choose(histogram, "percentile", False)[1] < 10
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"), [(np.nan, "the range of hidden holds a NaN"), (np.inf, "the range of hidden holds an infinity")]
+)
+def test_weights_that_are_not_numbers_are_named(broken: float, words: str) -> None:
+    model, feed = small()
+    bias = graph.value(graph.constants(model), "first.bias")
+    bias[3] = broken
+    graph.set_constants(model, {"first.bias": bias})
+    with pytest.raises(UserError, match=words):
+        ranges.collect("small", model, ["x", "hidden"], [feed])
+
+
+def test_a_layer_that_nothing_comes_through_is_named() -> None:
+    model, feed = small()
+    with pytest.raises(UserError, match="the range of x is zero"):
+        ranges.collect("small", model, ["x", "hidden"], [{"x": np.zeros_like(feed["x"])}])
+
+
+def test_an_unknown_operation_is_named(tmp_path: Path) -> None:
+    model, _ = small()
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Mystery", "someone"
+    onnx.save(model, tmp_path / "editor.onnx")
+    with pytest.raises(UserError, match="graph editor: the operation Mystery of someone is unknown"):
+        graph.load(str(tmp_path / "editor.onnx"), "editor")
+
+
+def test_layers_are_named_and_counted() -> None:
+    model, feed = small()
+    found, total = layers.layers_of("small", model, {"x": feed["x"][:1]})
+    assert [layer.name for layer in found] == ["first", "second"]
+    assert [layer.flops for layer in found] == [2 * 24 * 24 * 16 * 27, 2 * 24 * 24 * 8 * 144]
+    assert total == sum(layer.flops for layer in found)
+    assert [layer.weights for layer in found] == [16 * 27, 8 * 144]
+
+
+DAMAGE = st.builds(Damage, *[st.floats(0, 2, allow_subnormal=False)] * 3)
+
+
+@given(damages=st.lists(DAMAGE, min_size=1, max_size=12), savings=st.lists(st.floats(0.1, 10), min_size=12, max_size=12))
+def test_an_assignment_stays_within_its_allowance(damages: list[Damage], savings: list[float]) -> None:
+    every = {Layer("editor", str(i), (), 1, 1): damage for i, damage in enumerate(damages)}
+    low = policy.cheapest(every, dict(zip(every, savings)), Damage(3, 3, 3))
+    for part in ("picture", "lips", "spoken"):
+        assert sum(getattr(every[layer], part) for layer in low) <= 3 + 1e-9
+    for layer in set(every) - low:  # nothing is left out that would have fitted
+        sums = [sum(getattr(every[each], part) for each in low | {layer}) for part in ("picture", "lips", "spoken")]
+        assert max(sums) > 3 - 1e-9
+
+
+def test_of_two_layers_that_cost_alike_the_one_that_saves_more_goes_low() -> None:
+    slow, quick = (Layer("editor", name, (), 1, 1) for name in ("slow", "quick"))
+    assert policy.cheapest({slow: Damage(2, 0, 0), quick: Damage(2, 0, 0)}, {slow: 9.0, quick: 1.0}, Damage(3, 1, 1)) == {slow}
+
+
+@pytest.mark.parametrize(
+    ("target", "form", "words"),
+    [
+        ("orin", "fp8", "--format fp8: target orin .*sm_87.* does not compute in it; it takes int8"),
+        ("cpu", "fp8", "--format fp8: target cpu"),
+        ("orinn", None, "--target 'orinn' is not one of cpu, orin, datacentre; did you mean orin"),
+    ],
+)
+def test_a_target_is_not_given_what_it_cannot_do(target: str, form: str | None, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        targets.find(target, form)
+
+
+@pytest.mark.parametrize(("target", "form"), [("orin", "int8"), ("datacentre", "fp8")])
+def test_tensorrt_builds_what_is_made_for_it(target: str, form: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install '.[quantize]'")
+    pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed: pip install '.[quantize]'")
+    from quantize import fp16
+
+    _, low, feed = quantised(form, fused=False)
+    path = tmp_path / "small.onnx"
+    onnx.save(fp16.convert(low), path)
+    for capability in rtx.CAPABILITIES[target]:
+        assert rtx.build(path, capability, {"x": feed["x"].shape}) > 0
+
+
+def test_tensorrt_refuses_fp8_where_orin_would(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install '.[quantize]'")
+    _, low, feed = quantised("fp8", fused=False)
+    path = tmp_path / "small.onnx"
+    onnx.save(low, path)
+    with pytest.raises(UserError, match="TensorRT cannot build it for SM86"):
+        rtx.build(path, "SM86", {"x": feed["x"].shape})
