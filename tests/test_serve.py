@@ -589,7 +589,7 @@ def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
 needs_aiortc = pytest.mark.skipif(webrtc.why_none() is not None, reason=f"{webrtc.why_none()}")
 
 
-def offer_from(peer: Any, url: str) -> Awaitable[None]:
+def offer_from(peer: Any, url: str, client: str = "") -> Awaitable[None]:
     """Connect a page's side of WebRTC."""
     import aiortc
 
@@ -598,7 +598,7 @@ def offer_from(peer: Any, url: str) -> Awaitable[None]:
         peer.addTransceiver("audio", direction="recvonly")
         await peer.setLocalDescription(await peer.createOffer())
         async with aiohttp.ClientSession() as web:
-            body = {"type": "offer", "sdp": peer.localDescription.sdp}
+            body = {"type": "offer", "sdp": peer.localDescription.sdp, "client": client}
             async with web.post(f"{url}/offer", json=body) as response:
                 assert response.status == 200, await response.text()
                 answer = await response.json()
@@ -636,6 +636,29 @@ def test_webrtc_brings_picture_and_sound_on_media_time() -> None:
     with serving(session) as url, live(session):
         asyncio.run(asyncio.wait_for(run(url), DEADLINE_S))
         talk(url, none_left)
+
+
+@needs_aiortc
+def test_a_page_that_vanishes_is_encoded_for_no_more() -> None:
+    import aiortc
+
+    async def run(url: str) -> None:
+        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+        tracks = {}
+        peer.on("track", lambda track: tracks.update({track.kind: track}))
+        async with aiohttp.ClientSession() as web:
+            page, other = [Socket(await web.ws_connect(f"{url}/ws")) for _ in range(2)]
+            await page.ask("hello")
+            await offer_from(peer, url, (await page.event("hello"))["client"])
+            await tracks["video"].recv()
+            await other.left("webrtc", 1)
+            page.connection._response.connection.transport.abort()
+            await other.left("webrtc", 0)
+        await peer.close()
+
+    session = StandIn()
+    with serving(session) as url, live(session):
+        asyncio.run(asyncio.wait_for(run(url), DEADLINE_S))
 
 
 @needs_aiortc

@@ -43,13 +43,17 @@ def make_app(service: Service, access: Access) -> web.Application:
     async def connect(request: web.Request) -> web.StreamResponse:
         if service.clients["websocket"] >= MAX_CLIENTS:
             return _sentence(503, f"{MAX_CLIENTS} clients are connected already")
-        return await Client(service, access, request).run()
+        client = Client(service, access, request)
+        try:
+            return await client.run()
+        finally:
+            await peers.end(client.name)
 
     async def offer(request: web.Request) -> web.Response:
         try:
             body = await request.json()
-            return web.json_response({"type": "answer", "sdp": await peers.answer(str(body["sdp"]))})
-        except (ValueError, KeyError, TypeError) as error:
+            return web.json_response({"type": "answer", "sdp": await peers.answer(str(body["sdp"]), str(body.get("client", "")))})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             return _sentence(400, str(error) if isinstance(error, OfferError) else 'the body must be JSON: {"type": "offer", "sdp": "..."}')
 
     async def healthz(_: web.Request) -> web.Response:

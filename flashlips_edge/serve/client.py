@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from fractions import Fraction
 from typing import Any
 
@@ -32,6 +33,7 @@ class Client:
     """`run` serves it until it goes, is too slow, or the service closes."""
 
     def __init__(self, service: Service, access: Access, request: web.Request):
+        self.name = secrets.token_hex(8)
         self._service, self._access, self._request = service, access, request
         self._known = access.bears(request)
         self._socket = web.WebSocketResponse(
@@ -142,6 +144,7 @@ class Client:
         return messages.event(
             "hello",
             version=messages.VERSION,
+            client=self.name,
             width=session.width,
             height=session.height,
             frame_rate=float(Fraction(session.frame_rate)),

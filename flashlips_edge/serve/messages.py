@@ -112,6 +112,7 @@ EVENTS = {
         "what is served; before it, where a token is wanted, no other message is followed",
         {
             "version": Field(f"{VERSION}: of this table", lambda value: value == VERSION),
+            "client": Field("this connection's name: an offer that holds it ends with this connection", _text(200)),
             "width": Field("pixels", _number(1, 1e5, whole=True)),
             "height": Field("pixels", _number(1, 1e5, whole=True)),
             "frame_rate": Field("frames per second", _number(0, 1e3, whole=False)),

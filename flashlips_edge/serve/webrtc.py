@@ -52,10 +52,13 @@ class Peers:
 
     def __init__(self, service: Service):
         self._service = service
-        self._peers: dict[aiortc.RTCPeerConnection, list[Subscriber]] = {}
+        self._peers: dict[aiortc.RTCPeerConnection, tuple[str, list[Subscriber]]] = {}
 
-    async def answer(self, sdp: str) -> str:
-        """The SDP that answers a page's offer of two receivers, video and audio. OfferError if it is none, or too many watch."""
+    async def answer(self, sdp: str, client: str = "") -> str:
+        """The SDP that answers a page's offer of two receivers, video and audio. OfferError if it is none, or too many watch.
+
+        `client` is the page's WebSocket: `end` with its name ends the peer too.
+        """
         if (missing := why_none()) is not None:
             raise OfferError(missing)
         if len(self._peers) >= MAX_PEERS:
@@ -64,7 +67,7 @@ class Peers:
         loop = asyncio.get_running_loop()
         face, voice = Outbox(loop, {"frames": 1}), Outbox(loop, {"sound": 50})
         subscribers = [Subscriber(face, frames="frame"), Subscriber(voice, sound="samples")]
-        self._peers[peer] = subscribers
+        self._peers[peer] = (client, subscribers)
         self._service.clients["webrtc"] = len(self._peers)
 
         @peer.on("connectionstatechange")
@@ -86,6 +89,12 @@ class Peers:
         loop.call_later(CONNECT_S, self._check, peer)
         return peer.localDescription.sdp
 
+    async def end(self, client: str) -> None:
+        """The page is gone: WebRTC alone would notice after half a minute, and encode for nobody until then."""
+        for peer, (owner, _) in list(self._peers.items()):
+            if owner == client:
+                await self._forget(peer)
+
     async def close(self) -> None:
         if closing := [asyncio.ensure_future(self._forget(peer)) for peer in list(self._peers)]:
             await asyncio.wait(closing, timeout=CLOSE_S)
@@ -95,7 +104,7 @@ class Peers:
             self._forgetting = asyncio.ensure_future(self._forget(peer))
 
     async def _forget(self, peer: aiortc.RTCPeerConnection) -> None:
-        subscribers = self._peers.pop(peer, [])
+        _, subscribers = self._peers.pop(peer, ("", []))
         self._service.clients["webrtc"] = len(self._peers)
         for subscriber in subscribers:
             self._service.feed.remove(subscriber)
