@@ -1,6 +1,7 @@
 """The bundle: a folder with a manifest, ONNX graphs, golden inputs and outputs. Written whole, verified when opened.
 
-manifest.json     schema, preset, crop size, lips constants, graphs with tensor names and shapes, sha256 of every file
+manifest.json     schema, preset, crop size, lips constants, graphs with tensor names, shapes and precision, sha256 of every file;
+                  where graphs were quantised also the targets they are for, the precision of each layer and the calibration set's hash
 <graph>.onnx      one network each
 golden/<graph>.npz  inputs and outputs that the graph must reproduce
 MODEL_CARD.md, LICENSE
@@ -78,6 +79,15 @@ class Bundle:
         """float32 [12]: a closed mouth, for faces that never showed theirs."""
         return np.array(self.manifest["lips"]["closed"], np.float32)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets that the graphs were made for; none named: any."""
+        return tuple(self.manifest.get("targets", ()))
+
+    def precision(self, graph: str) -> str:
+        """What a graph computes in: ``fp32``, ``int8+fp16`` and the like. Its entry's ``layers`` has it layer by layer."""
+        return self.manifest["graphs"][graph].get("precision", "fp32")
+
     def graph_path(self, graph: str) -> Path:
         return _inside(self.folder, self.manifest["graphs"][graph]["file"])
 
@@ -125,6 +135,7 @@ def _read(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: schema {manifest['schema']} is newer than {SCHEMA}, the newest this version reads; update flashlips-edge")
     missing = [key for key in REQUIRED if key not in manifest]
     shapes = {"lips": dict, "audio_to_lips": dict, "graphs": dict, "files": dict, "crop_size": int, "preset": str}
+    shapes |= {"targets": list, "quantisation": dict}  # of a quantised bundle
     wrong = [key for key, kind in shapes.items() if key in manifest and not isinstance(manifest[key], kind)]
     if missing or wrong:
         raise UserError(f"{path}: the entry {(missing + wrong)[0]} is missing or malformed; make the bundle again with make bundle")

@@ -6,6 +6,7 @@ is least. Least square error takes the clip at which rounding and clipping toget
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,8 +64,10 @@ def choose(histogram: Histogram, rule: str, symmetric: bool) -> tuple[float, flo
     elif rule == "percentile":
         low, high = _percentiles(histogram)
     else:
-        cost = _divergence if rule == "entropy" else _square_error
-        low, high = min(((low * share, high * share) for share in SHARES[::-1]), key=lambda ends: cost(histogram, *ends, symmetric))
+        cost: Callable[[Histogram, float, float, bool], float] = _divergence if rule == "entropy" else _square_error
+        low, high = min(
+            ((low * share, high * share) for share in SHARES[::-1]), key=lambda ends: cost(histogram, ends[0], ends[1], symmetric)
+        )
     if symmetric:
         high = max(-low, high)
         low = -high
