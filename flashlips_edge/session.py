@@ -28,6 +28,7 @@ import numpy as np
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.detect import Detector, HaarDetector, YuNetDetector
+from flashlips_edge.face.track import FaceTracker
 from flashlips_edge.live.faces import AvatarFace, CameraFace, Face
 from flashlips_edge.live.picture_line import PictureLine
 from flashlips_edge.live.show import Show
@@ -45,11 +46,11 @@ from flashlips_edge.talking.avatar_folder import AvatarFolder
 from flashlips_edge.talking.looped import LoopedAvatar
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.talker import PICTURE_GRAPHS
+from flashlips_edge.talking.target import Target
 
 SOUND_RATE_HZ = 48_000
-FIRST_FRAME_NS = 10 * SECOND_NS  # `open` returns when there is a frame, or gives up after this
 WATCH_NS = SECOND_NS // 4
-CAMERA_HANG_NS = 4 * SECOND_NS
+LOAD_S = 10  # for networks that are being loaded when the session is closed
 
 
 class LipSync:
@@ -81,10 +82,12 @@ class LipSync:
         self._readers: list[Mailbox[Frame]] = []
         self._sinks: dict[str, SinkLine] = {}
         self._ended: dict[str, str] = {}  # sinks that ended by themselves, and why
+        self._detector_path = detector
+        self._driver: FaceTracker | None = None
         self._networks = Networks(bundle, threads)
         self._networks.load(*PICTURE_GRAPHS)
         with ExitStack() as stack:
-            self._face = self._open_face(avatar, camera, idle, detector)
+            self._face = self._open_face(avatar, camera, idle)
             stack.callback(self._face.close)
             self.width, self.height = self._face.width, self._face.height
             self.frame_rate: Fraction = self._face.frame_rate
@@ -99,15 +102,19 @@ class LipSync:
                 "sound out": Worker("sound out", self._sound_out.poll, self._clock),
                 "show": Worker("show", self._show.poll, self._clock),
                 "pictures": Worker("pictures", self._pictures.poll, self._clock),
-                "speech": Worker("speech", self._loading(self._speech.poll), self._clock, recover=self._speech.recover),
+                "speech": Worker("speech", self._speech.poll, self._clock, recover=self._speech.recover),
             }
             self._workers = workers
             self._watchdog = Worker("watchdog", self._watch, self._clock)
             self._speech.on_push(workers["speech"].wake)
+            loader = threading.Thread(target=self._load_speech, name="load speech", daemon=True)
             for worker in (*workers.values(), self._watchdog):
-                worker.start()
                 stack.callback(worker.join)
                 stack.callback(worker.stop)
+                if worker is not workers["speech"]:
+                    worker.start()
+            loader.start()
+            stack.callback(loader.join, LOAD_S)
             self._stack = stack.pop_all()
 
     @staticmethod
@@ -123,7 +130,7 @@ class LipSync:
         detector: str | Path | None = None,
         clock: Clock | None = None,
     ) -> LipSync:
-        """A session that shows frames already when this returns.
+        """A session whose first frame is on its way.
 
         bundle       networks: a shipped bundle's name or a folder; the personal avatar's own, else "nano"
         avatar       a recorded face: a video, a folder of pictures, or a prepared avatar (python -m flashlips_edge.prepare)
@@ -159,6 +166,16 @@ class LipSync:
         """
         self._check_open("push_audio")
         self._speech.push(pcm, sample_rate_hz)
+
+    def push_face(self, frame: Frame) -> None:
+        """One more frame of another face, live: its lips are shown from now on, and sound that is pushed is only heard. One thread."""
+        self._check_open("push_face")
+        if self._driver is None:
+            self._driver = FaceTracker(self._new_detector())
+        box = self._driver.update(frame.luma, frame.pts_ns)
+        crop = Target.of(frame, box, self._networks.crop_size).crop
+        if crop is not None:
+            self._speech.drive(self._networks.lips(crop.image[None])[0])
 
     def say_silence(self) -> None:
         """All that was pushed is the whole sentence: finish it without waiting for more."""
@@ -289,6 +306,25 @@ class LipSync:
         return tuple(name for name, worker in self._workers.items() if worker.stuck)
 
     @property
+    def waiting_ns(self) -> int:
+        """How much of what was pushed waits to be heard."""
+        return self._speech.waiting_ns
+
+    @property
+    def said_everything(self) -> bool:
+        """Whether all that was pushed has been heard, and the mouth is closed."""
+        return not self._speech.speaking
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """Names of the sinks that take frames now."""
+        return tuple(self._sinks)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    @property
     def healthy(self) -> bool:
         """Whether frames flow and no stage hangs."""
         flows = self._show.first_ns is not None and self._clock.now_ns() - self._show.shown_ns < 2 * SECOND_NS
@@ -308,30 +344,28 @@ class LipSync:
         for line in sinks.values():
             line.close()
 
-    def _open_face(self, avatar: str | Path | None, camera: int | str | None, idle: str | Path | None, detector: str | Path | None) -> Face:
-        def new_detector() -> Detector:
-            return HaarDetector() if detector is None else YuNetDetector(detector)
+    def _new_detector(self) -> Detector:
+        return HaarDetector() if self._detector_path is None else YuNetDetector(self._detector_path)
 
+    def _open_face(self, avatar: str | Path | None, camera: int | str | None, idle: str | Path | None) -> Face:
         def looped(path: str | Path) -> AvatarFace:
-            return AvatarFace(LoopedAvatar.open(path, self._networks, new_detector()), self._networks)
+            return AvatarFace(LoopedAvatar.open(path, self._networks, self._new_detector()), self._networks)
 
         if avatar is not None:
             return looped(avatar)
         assert camera is not None
         stand_in = looped(idle) if idle is not None else None
-        return CameraFace(CameraFeed(camera, self._clock), self._networks, new_detector, stand_in)
+        return CameraFace(CameraFeed(camera, self._clock), self._networks, self._new_detector, stand_in)
 
-    def _loading(self, poll: Callable[[], int]) -> Callable[[], int]:
-        """The same, with the networks of speech loaded before the first call: nobody who opens a session waits for them."""
-        waiting = [self._speech.load]
-
-        def first_load() -> int:
-            while waiting:
-                waiting[0]()
-                waiting.clear()
-            return poll()
-
-        return first_load
+    def _load_speech(self) -> None:
+        """Load the networks of speech, then start its worker: neither who opens a session nor the watchdog waits for them."""
+        try:
+            self._speech.load()
+        except Exception as error:
+            self._ended["speech"] = f"the networks of speech cannot be loaded: {error}".splitlines()[0]
+            return
+        if not self._closed.is_set():
+            self._workers["speech"].start()
 
     def _hand_out(self, frame: Frame) -> None:
         for reader in self._readers:

@@ -1,173 +1,154 @@
-"""What moves the lips of a live run: recorded sound, sound as it comes, a recorded face, a live face."""
+"""What moves the lips of a live run: recorded sound, sound as it comes, a text, a recorded face, a live face.
+
+Each pushes into a `LipSync` from a thread of its own, from `start` to `close`.
+"""
 
 from __future__ import annotations
 
 import os
 import select
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 import soxr
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound, read_sound
+from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound
 from flashlips_edge.media.camera import Camera
+from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.microphone import Microphone
 from flashlips_edge.media.video_file import VideoFile
-from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.pump.clock import SECOND_NS, Clock
 from flashlips_edge.pump.mailbox import ClosedError, Mailbox
+from flashlips_edge.pump.pacing import Pace
 from flashlips_edge.pump.stage import LOOK_NS, Stage
-from flashlips_edge.talking.talker import Talker
+from flashlips_edge.session import LipSync
+from flashlips_edge.tts.voice import Voice as TextVoice
 
-AHEAD_NS = 6 * SECOND_NS  # how long before they are needed lips are made, where the voice is there already
-LEAD_NS = 400_000_000  # live sound is heard, and its lips are seen, this much after it came: lips are made 200 ms at a time
+AHEAD_NS = 4 * SECOND_NS  # of sound that wait to be heard, where more is at hand
 PCM_BYTES = 1 << 14  # read from a pipe at a time, at most
 HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
-LIVE_SILENCE = Sound(np.zeros((0, 1), np.float32), SPEECH_RATE_HZ)
 
 
-class Voice(Protocol):
-    """`silence` is an empty sound in the format that is heard, or None. Whoever makes a voice closes it."""
+class Voice:
+    """Pushes `pieces(face)`, pairs of sound and rate or frames of another face, as they come. Whoever makes a voice closes it.
 
-    silence: Sound | None
+    ended   whether all of it has been said and shown
+    """
 
-    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
-        """Push what the frame of this pts needs into the talker and the writer; False when there is nothing more.
+    def __init__(self, pieces: Callable[[LipSync], Iterator[tuple[np.ndarray, int] | Frame]], close: Callable[[], None] = lambda: None):
+        self._pieces, self._close = pieces, close
+        self._over = threading.Event()
+        self._stage: Stage | None = None
+        self._face: LipSync | None = None
 
-        The first pts is where the voice begins.
-        """
-
-    def close(self) -> None: ...
-
-
-class RecordedVoice:
-    """A sound, over and over if `repeat`."""
-
-    def __init__(self, sound: Sound, repeat: bool = False):
-        self._sound, self._speech, self._repeat = sound, sound.speech(), repeat
-        self._pushed = False
-        self.silence: Sound | None = Sound(sound.samples[:0], sound.sample_rate_hz)
-
-    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
-        while not self._pushed or (self._repeat and talker.lips.end_ns < pts_ns + AHEAD_NS):
-            self._pushed = True
-            talker.push_audio(self._speech, pts_ns)
-            if writer is not None:
-                writer.write_audio(self._sound.samples)
-            if not self._repeat:
-                talker.finish()
-        return talker.end_ns is None or pts_ns < talker.end_ns
-
-    def close(self) -> None:
-        pass
-
-
-class LiveVoice:
-    """Sound as it comes from a microphone or a pipe. Where none has come in time there is silence, heard and seen."""
-
-    def __init__(self, source: Microphone | PcmStream):
-        self.silence: Sound | None = LIVE_SILENCE
-        self._source = source
-        self._source.__enter__()
-        self._start_ns: int | None = None
-        self._samples = 0
-        self._heard = False
-
-    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
-        if self._start_ns is None:
-            self._start_ns = pts_ns
-        while talker.end_ns is None and self._end_ns < pts_ns + AHEAD_NS:
-            try:
-                block = self._source.read(0)
-            except TimeoutError:
-                break
-            except ClosedError:
-                if not self._heard:
-                    raise UserError("--audio -: standard input held no sound; give raw PCM, s16le, mono") from None
-                talker.finish()
-                break
-            if not self._heard:
-                self._silence_until(talker, writer, pts_ns + LEAD_NS)
-            self._heard = True
-            self._push(talker, writer, block)
-        if talker.end_ns is not None:
-            return pts_ns < talker.end_ns
-        if self._end_ns <= pts_ns:
-            self._silence_until(talker, writer, pts_ns + LEAD_NS)
-        return True
-
-    def close(self) -> None:
-        self._source.__exit__(None, None, None)
-
-    @property
-    def _end_ns(self) -> int:
-        """The pts up to which there is sound."""
-        assert self._start_ns is not None
-        return self._start_ns + self._samples * SECOND_NS // SPEECH_RATE_HZ
-
-    def _silence_until(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> None:
-        missing = (pts_ns - self._end_ns) * SPEECH_RATE_HZ // SECOND_NS
-        self._push(talker, writer, np.zeros(max(0, missing), np.float32))
-
-    def _push(self, talker: Talker, writer: VideoWriter | None, block: np.ndarray) -> None:
-        assert self._start_ns is not None
-        talker.push_audio(block, self._start_ns, live=True)
-        if writer is not None:
-            writer.write_audio(block)
-        self._samples += len(block)
-
-
-class RecordedFace:
-    """The lips, and the sound if it has one, of a face in a video."""
-
-    def __init__(self, path: Path):
-        self._video = VideoFile(path, "--driver")
-        self._sound = read_sound(path, "--driver") if self._video.has_audio else None
-        self.silence: Sound | None = None
-        if self._sound is not None:
-            self.silence = Sound(self._sound.samples[:0], self._sound.sample_rate_hz)
-        self._frames = iter(self._video)
-        self._start_ns: int | None = None
-        self._last_ns = -1
-
-    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
-        if self._start_ns is None:
-            self._start_ns = pts_ns
-            if writer is not None and self._sound is not None:
-                writer.write_audio(self._sound.samples)
-        while talker.end_ns is None and self._last_ns <= pts_ns:
-            frame = next(self._frames, None)
-            if frame is None:
-                talker.finish(self._last_ns + int(SECOND_NS / self._video.frame_rate))
-            else:
-                self._last_ns = self._start_ns + frame.pts_ns
-                talker.push_face(frame.at(self._last_ns))
-        return talker.end_ns is None or pts_ns < talker.end_ns
-
-    def close(self) -> None:
-        self._video.close()
-
-
-class LiveFace:
-    """The lips of a face before another camera; read by a thread of its own. Nothing is heard."""
-
-    def __init__(self, camera: Camera, talker: Talker):
-        self.silence: Sound | None = None
-        self._camera = camera
-        self._stage = Stage("driver", camera, talker.push_face)
+    def start(self, face: LipSync) -> None:
+        self._face = face
+        self._stage = Stage("voice", self._pieces(face), self._push)
         self._stage.start()
 
-    def advance(self, talker: Talker, writer: VideoWriter | None, pts_ns: int) -> bool:
-        return self._camera.lost is None
+    @property
+    def ended(self) -> bool:
+        """Raises what went wrong with the voice."""
+        assert self._stage is not None and self._face is not None
+        if not self._stage.done:
+            return False
+        self._stage.join()
+        if not self._over.is_set():
+            self._over.set()
+            self._face.say_silence()
+        return self._face.said_everything
 
     def close(self) -> None:
-        self._camera.close()
-        self._stage.stop()
-        self._stage.join()
+        self._close()
+        if self._stage is not None:
+            self._stage.stop()
+            self._stage.join()
+
+    def _push(self, piece: tuple[np.ndarray, int] | Frame) -> None:
+        assert self._face is not None
+        if isinstance(piece, Frame):
+            self._face.push_face(piece)
+        else:
+            self._face.push_audio(*piece)
+
+
+def recorded_voice(sound: Sound, clock: Clock, repeat: bool = False) -> Voice:
+    """A sound, over and over if `repeat`."""
+
+    def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int]]:
+        while True:
+            for start in range(0, len(sound.samples), sound.sample_rate_hz):
+                _wait_for_room(face, clock)
+                yield sound.samples[start : start + sound.sample_rate_hz], sound.sample_rate_hz
+            if not repeat:
+                return
+
+    return Voice(pieces)
+
+
+def text_voice(voice: TextVoice, text: str, clock: Clock) -> Voice:
+    """A text, spoken as it is synthesised."""
+
+    def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int]]:
+        for pcm, rate_hz in voice.say(text):
+            _wait_for_room(face, clock)
+            yield pcm, rate_hz
+
+    return Voice(pieces, voice.stop)
+
+
+class _Blocks(Protocol):
+    def read(self, timeout_ns: int) -> np.ndarray: ...
+
+
+def live_voice(source: Microphone | PcmStream) -> Voice:
+    """Sound as it comes from a microphone or a pipe, mono at 16 kHz."""
+    source.__enter__()
+
+    def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int]]:
+        heard = False
+        while True:
+            try:
+                block = source.read(LOOK_NS)
+            except TimeoutError:
+                continue
+            except ClosedError:
+                if not heard and isinstance(source, PcmStream) and not source.stopped:
+                    raise UserError("--audio -: standard input held no sound; give raw PCM, s16le, mono") from None
+                return
+            heard = heard or len(block) > 0
+            yield block, SPEECH_RATE_HZ
+
+    return Voice(pieces, lambda: source.__exit__(None, None, None))
+
+
+def recorded_face(video: VideoFile, sound: Sound | None, clock: Clock) -> Voice:
+    """The lips, and the sound if it has one, of a face in a video, at its own pace. The voice closes the video."""
+
+    def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int] | Frame]:
+        pace, said = Pace(clock), 0
+        for frame in video:
+            pace.wait(frame.pts_ns)
+            yield frame
+            if sound is not None:
+                until = (frame.pts_ns + SECOND_NS // 2) * sound.sample_rate_hz // SECOND_NS
+                if until > said:
+                    yield sound.samples[said:until], sound.sample_rate_hz
+                said = max(said, until)
+
+    return Voice(pieces, video.close)
+
+
+def live_face(camera: Camera) -> Voice:
+    """The lips of a face before another camera. Nothing is heard."""
+
+    def pieces(face: LipSync) -> Iterator[Frame]:
+        yield from camera
+
+    return Voice(pieces, camera.close)
 
 
 class PcmStream:
@@ -179,6 +160,11 @@ class PcmStream:
         self._blocks: Mailbox[np.ndarray] = Mailbox(clock, bound=2, newest_wins=False)
         self._stop = threading.Event()
         self._stage = Stage("pcm", self._read(), sink=self._blocks)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether its reader ended it."""
+        return self._stop.is_set()
 
     def read(self, timeout_ns: int) -> np.ndarray:
         """The next block, float32 [n] at 16 kHz. TimeoutError if none came until the deadline, ClosedError at the end."""
@@ -215,3 +201,11 @@ class PcmStream:
             yield self._resample.resample_chunk(samples, last=not chunk)
             if not chunk:
                 break
+
+
+def _wait_for_room(face: LipSync, clock: Clock) -> None:
+    """Until less than AHEAD_NS of sound waits to be heard, or the session is closed."""
+    turn = threading.Condition()
+    while face.waiting_ns > AHEAD_NS and not face.closed:
+        with turn:
+            clock.wait(turn, clock.now_ns() + LOOK_NS)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
+from flashlips_edge.media import loudspeaker
 from flashlips_edge.pump.clock import SECOND_NS, Clock
 from flashlips_edge.pump.playback import Metronome, Playback
-
-if TYPE_CHECKING:
-    from flashlips_edge.media.loudspeaker import Loudspeaker
 
 RETRY_NS = 5 * SECOND_NS
 LOOK_NS = SECOND_NS // 5
@@ -23,7 +20,7 @@ class SoundOut:
     def __init__(self, playback: Playback, clock: Clock, wants_loudspeaker: bool):
         self.problem: str | None = None
         self._playback, self._clock, self._wants = playback, clock, wants_loudspeaker
-        self._loudspeaker: Loudspeaker | None = None
+        self._loudspeaker: loudspeaker.Loudspeaker | None = None
         self._metronome: Metronome | None = None
         self._retry_ns = 0
 
@@ -46,11 +43,9 @@ class SoundOut:
 
     def _open(self) -> bool:
         self._retry_ns = self._clock.now_ns() + RETRY_NS
-        from flashlips_edge.media import loudspeaker
-
-        found = loudspeaker.find(self._playback.take, self._playback.sample_rate_hz)
+        found = loudspeaker.find(self._playback.take, self._playback.sample_rate_hz, self._clock)
         if found is None:
-            self.problem = loudspeaker.why_none()
+            self.problem = loudspeaker.why_none() or "no loudspeaker: it is taken"
             return False
         self._loudspeaker, self._metronome, self.problem = found, None, None
         self._playback.latency_ns = found.latency_ns

@@ -40,6 +40,7 @@ AT_ONCE_STEPS = 25  # of lips, in one poll
 LISTEN_NS = 10_000_000  # between two looks at what a sentence under way needs
 CLOSING_NS = (HOLD_STEPS + FADE_STEPS + MORE_LOOK_AHEAD_STEPS + 1) * STEP_NS  # silence that ends a sentence
 CUT_NS = FADE_STEPS * STEP_NS  # from any lips to the closed mouth at an interruption
+DRIVEN_HOLD_NS = SECOND_NS  # how long the lips of another face stay when no more come
 KEPT_NS = SECOND_NS  # of lips that were seen
 
 
@@ -87,6 +88,8 @@ class SpeechLine:
         self._lock = threading.Lock()
         self._sentence: _Sentence | None = None
         self._heard: deque[tuple[int, int]] = deque(maxlen=512)  # media time and clock time of pushes whose sound is yet to be heard
+        self._driven = False  # the lips come from another face: sound is only heard
+        self._inflow: Inflow | None = None  # of sound that is only heard
         self._wake: Callable[[], None] = lambda: None
 
     @property
@@ -101,7 +104,7 @@ class SpeechLine:
     def push(self, pcm: np.ndarray, sample_rate_hz: int) -> None:
         """More speech. UserError names what is wrong with it, or that too much waits already."""
         samples = mono(pcm, sample_rate_hz)
-        waits_ns = self._waiting_ns + self._playback.queued_ns
+        waits_ns = self.waiting_ns
         length_ns = len(samples) * SECOND_NS // sample_rate_hz
         if waits_ns + length_ns > WAITING_NS:
             raise UserError(
@@ -113,6 +116,12 @@ class SpeechLine:
     def end_sentence(self) -> None:
         """What was pushed is all that there is to say for now."""
         self._put(_Push(self.epoch, np.zeros(0, np.float32), SAMPLE_RATE_HZ, self._clock.now_ns(), last=True), 0)
+
+    def drive(self, lips: np.ndarray) -> None:
+        """From now on show lips [12] of another face, until the next ones come; what is pushed is only heard."""
+        with self._lock:
+            self._driven, self._sentence = True, None
+            self._lips.append(self._playback.position_ns() + MARGIN_NS, lips)
 
     def interrupt(self) -> int:
         """Silence, and a mouth that closes; gives the new epoch. What was pushed before is not heard any more."""
@@ -130,11 +139,16 @@ class SpeechLine:
     @property
     def speaking(self) -> bool:
         """Whether sound that was pushed is being heard, or about to be."""
-        return self._sentence is not None
+        return self._sentence is not None or self.waiting_ns > 0
+
+    @property
+    def waiting_ns(self) -> int:
+        """How much sound waits to be heard."""
+        return self._waiting_ns + self._playback.queued_ns
 
     def mouth_at(self, pts_ns: int) -> np.ndarray | None:
         """The lips [12] of a time; None while nobody speaks: the closed mouth. Lips that are late are waited for a step, then it closes."""
-        beyond_ns = pts_ns - self._lips.end_ns - STEP_NS
+        beyond_ns = pts_ns - self._lips.end_ns - (DRIVEN_HOLD_NS if self._driven else STEP_NS)
         lips = self._lips.at(pts_ns)
         if beyond_ns <= 0 or lips is None:
             return lips
@@ -189,6 +203,8 @@ class SpeechLine:
                 self._waiting_ns -= len(push.samples) * SECOND_NS // push.sample_rate_hz
                 if push.epoch != self.epoch:
                     self._pushes.counters.dropped += 1
+                elif self._driven:
+                    self._only_hear(push)
                 elif self._sentence is not None or not push.last:
                     self._take(push)
 
@@ -210,6 +226,12 @@ class SpeechLine:
         at_ns = self._hear(sentence, *sentence.inflow.push(push.samples, push.pushed_ns, waiting_ns))
         if at_ns is not None and waiting_ns < PROMPT_NS:
             self._heard.append((at_ns, push.pushed_ns))
+
+    def _only_hear(self, push: _Push) -> None:
+        if self._inflow is None or self._inflow.sample_rate_hz != push.sample_rate_hz:
+            self._inflow = Inflow(push.sample_rate_hz, self._playback.sample_rate_hz)
+        ear, _ = self._inflow.flush() if push.last else self._inflow.push(push.samples, push.pushed_ns, self._playback.queued_ns)
+        self._playback.put(ear, self._playback.position_ns() + MARGIN_NS)
 
     def _let_go(self, sentence: _Sentence) -> None:
         """Take what the resamplers still hold."""

@@ -45,6 +45,11 @@ class Stage:
         self._stopping.set()
         self._close_both()
 
+    @property
+    def done(self) -> bool:
+        """Whether its thread has ended."""
+        return self._thread.ident is not None and not self._thread.is_alive()
+
     def join(self, timeout_ns: int = JOIN_NS) -> None:
         """Wait for the end. Raises what `work` or the source raised, or TimeoutError if the stage is not done by then."""
         self._thread.join(timeout_ns / SECOND_NS)
