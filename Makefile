@@ -3,6 +3,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # what `make bundle` exports; after `make train`: make WEIGHTS=work/nano bundle
 WEIGHTS ?= weights/nano
+# what `make quantize` makes a bundle for: cpu, orin or datacentre
+TARGET ?= cpu
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -11,7 +13,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # keeps the run-time packages under 400 MB on disk: newer versions are 26 MB larger
 SMALL := "opencv-python-headless<4.12"
 
-.PHONY: demo test train ablations bundle evaluate bench-kernels lint wheel clean
+.PHONY: demo test train ablations bundle evaluate quantize bench-kernels lint wheel clean
 
 demo: $(VENV)/run.stamp
 	$(PY) -m flashlips_edge.demo
@@ -31,6 +33,9 @@ ablations: $(VENV)/dev.stamp
 
 evaluate: $(VENV)/dev.stamp
 	$(PY) -m flashlips_edge.evaluation
+
+quantize: $(VENV)/dev.stamp
+	$(PY) -m quantize --target $(TARGET)
 
 bench-kernels: $(VENV)/dev.stamp
 	$(PY) -m kernels.bench

@@ -33,7 +33,6 @@ SOUNDS = 10
 SOUND_S = 4
 VIDEOS_PER_SET = 12
 EVERY = 5  # frames of a video
-SYNTHETIC = 3  # one frame in so many is the synthetic head's
 SYNTHETIC_SEEDS = range(1000, 1010)
 DARKENED, DARK = 6, 0.35  # one recorded face in six is there in a third of its light, too
 TOOTH_LIGHT, TOOTH_COLOUR = 120, 40  # of 255: brighter than lips, and less coloured
@@ -114,14 +113,14 @@ def default_folder() -> Path:
     return folder
 
 
-def choose(folder: Path, bundle: Bundle, frames: int = FRAMES, sounds: int = SOUNDS) -> CalibrationSet:
-    """The set from the videos in ``folder`` and in the folders in it, and from the synthetic head.
+def choose(folder: Path, bundle: Bundle, frames: int = FRAMES, sounds: int = SOUNDS, drawn: int = FRAMES // 3) -> CalibrationSet:
+    """The set from the videos in ``folder`` and in the folders in it; ``drawn`` of its frames are the synthetic head's.
 
     UserError where there is no video, or none that shows a face."""
     networks = Networks(bundle)
     recorded = _recorded(folder, networks)
     recorded += [_darkened(face, networks) for face in recorded[::DARKENED]]
-    picked = [*_far_apart(recorded, frames - frames // SYNTHETIC), *_far_apart(_synthetic(networks), frames // SYNTHETIC)]
+    picked = _far_apart(recorded, frames - drawn) + (_far_apart(_synthetic(networks), drawn) if drawn else [])
     picked = [picked[i] for i in np.random.default_rng(0).permutation(len(picked))]  # so that the first of them are of both kinds
     speaking = [face for face in recorded if face.sound is not None]
     speakers = [speaking[i] for i in np.unique(np.linspace(0, len(speaking) - 1, sounds).astype(int))] if speaking else []

@@ -213,11 +213,11 @@ def test_videos_without_faces_are_named(source: Bundle, tmp_path: Path) -> None:
 def test_the_set_holds_what_differs_most_and_its_hash_what_it_holds(source: Bundle, videos: Path) -> None:
     points = np.concatenate([np.random.default_rng(0).normal(size=(200, 3)), [[30, 0, 0], [0, -30, 0]]])
     assert {200, 201} <= set(calibration.farthest_first(points, 4))
-    frames = calibration.choose(videos, source, 12, 2)
+    frames = calibration.choose(videos, source, 12, 2, 4)
     assert frames.crops.shape == (12, SIZE, SIZE, 3) and frames.references.shape == (12, 4, SIZE, SIZE, 3)
-    assert calibration.choose(videos, source, 12, 2).digest == frames.digest
+    assert calibration.choose(videos, source, 12, 2, 4).digest == frames.digest
     frames.crops[3, 0, 0, 0] ^= 1
-    assert calibration.choose(videos, source, 12, 2).digest != frames.digest
+    assert calibration.choose(videos, source, 12, 2, 4).digest != frames.digest
     assert all(str(name).startswith("synthetic.") for name in frames.synthetic(2).sources)
 
 
