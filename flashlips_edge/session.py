@@ -20,6 +20,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class LipSync:
 
     width, height, frame_rate   of the frames; pixels, a Fraction
     sample_rate_hz              of the sound as it is heard: mono
+    networks                    shared by all sessions on the bundle
     """
 
     def __init__(
@@ -84,8 +86,8 @@ class LipSync:
         self._ended: dict[str, str] = {}  # sinks that ended by themselves, and why
         self._detector_path = detector
         self._driver: FaceTracker | None = None
-        self._networks = Networks(bundle, threads)
-        self._networks.load(*PICTURE_GRAPHS)
+        self.networks = Networks(bundle, threads)
+        self.networks.load(*PICTURE_GRAPHS)
         with ExitStack() as stack:
             self._face = self._open_face(avatar, camera, idle)
             stack.callback(self._face.close)
@@ -93,8 +95,8 @@ class LipSync:
             self.frame_rate: Fraction = self._face.frame_rate
             self.sample_rate_hz = SOUND_RATE_HZ
             self._playback = Playback(self._clock, SOUND_RATE_HZ, self._hand_out_sound)
-            self._speech = SpeechLine(self._networks, self._playback, self._face.lips, self._clock)
-            self._pictures = PictureLine(self._networks, self._face, self._speech, self._playback, self._clock)
+            self._speech = SpeechLine(self.networks, self._playback, self._face.lips, self._clock)
+            self._pictures = PictureLine(self.networks, self._face, self._speech, self._playback, self._clock)
             self._show = Show(self._pictures, self._playback, self._clock, self._hand_out)
             self._sound_out = SoundOut(self._playback, self._clock, loudspeaker)
             stack.callback(self._sound_out.close)
@@ -173,9 +175,9 @@ class LipSync:
         if self._driver is None:
             self._driver = FaceTracker(self._new_detector())
         box = self._driver.update(frame.luma, frame.pts_ns)
-        crop = Target.of(frame, box, self._networks.crop_size).crop
+        crop = Target.of(frame, box, self.networks.crop_size).crop
         if crop is not None:
-            self._speech.drive(self._networks.lips(crop.image[None])[0])
+            self._speech.drive(self.networks.lips(crop.image[None])[0])
 
     def say_silence(self) -> None:
         """All that was pushed is the whole sentence: finish it without waiting for more."""
@@ -279,7 +281,7 @@ class LipSync:
             level=pictures.ladder.level,
             epoch=speech.epoch,
             speaking=speech.speaking,
-            counters=counters,
+            counters={name: replace(counted) for name, counted in counters.items()},
             gauges={
                 "offset_ms_p50": show.offset_ms.percentile(50),
                 "offset_ms_p99": show.offset_ms.percentile(99),
@@ -349,13 +351,13 @@ class LipSync:
 
     def _open_face(self, avatar: str | Path | None, camera: int | str | None, idle: str | Path | None) -> Face:
         def looped(path: str | Path) -> AvatarFace:
-            return AvatarFace(LoopedAvatar.open(path, self._networks, self._new_detector()), self._networks)
+            return AvatarFace(LoopedAvatar.open(path, self.networks, self._new_detector()), self.networks)
 
         if avatar is not None:
             return looped(avatar)
         assert camera is not None
         stand_in = looped(idle) if idle is not None else None
-        return CameraFace(CameraFeed(camera, self._clock), self._networks, self._new_detector, stand_in)
+        return CameraFace(CameraFeed(camera, self._clock), self.networks, self._new_detector, stand_in)
 
     def _load_speech(self) -> None:
         """Load the networks of speech, then start its worker: neither who opens a session nor the watchdog waits for them."""
