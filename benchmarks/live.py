@@ -62,19 +62,21 @@ class Witness:
     """A sink that keeps what is seen and heard after an interruption."""
 
     def __init__(self) -> None:
-        self.interrupted: list[tuple[int, int]] = []  # media time, and clock time in ns
+        self.interrupted: list[int] = []  # media time
         self.frames: list[list[tuple[int, Frame]]] = []  # by interruption: media time and frame
         self.quiet: list[Frame] = []  # long after the last sound: the mouth at rest
         self.heard_until: list[int] = []  # by interruption, media time of the last sound
+        self.cut = threading.Event()  # the sentence under way is not to be gone on with
+        self.turn = threading.Lock()
         self._loud_ns = 0
 
-    def interrupt(self, media_ns: int) -> None:
+    def note(self, media_ns: int) -> None:
         self.frames.append([])
         self.heard_until.append(media_ns)
-        self.interrupted.append((media_ns, time.monotonic_ns()))
+        self.interrupted.append(media_ns)
 
     def write(self, frame: Frame) -> None:
-        if self.interrupted and frame.pts_ns < self.interrupted[-1][0] + WATCH_NS:
+        if self.interrupted and frame.pts_ns < self.interrupted[-1] + WATCH_NS:
             self.frames[-1].append((frame.pts_ns, frame))
         elif frame.pts_ns > self._loud_ns + 2 * SECOND_NS // 3 and len(self.quiet) < 200:
             self.quiet.append(frame)
@@ -84,7 +86,7 @@ class Witness:
         if not len(loud):
             return
         self._loud_ns = pts_ns + int(loud[-1]) * SECOND_NS // 48_000
-        if self.interrupted and self.interrupted[-1][0] < self._loud_ns < self.interrupted[-1][0] + SECOND_NS // 2:
+        if self.interrupted and self.interrupted[-1] < self._loud_ns < self.interrupted[-1] + SECOND_NS // 2:
             self.heard_until[-1] = self._loud_ns
 
     def close(self) -> None: ...
@@ -123,7 +125,7 @@ def run(avatar: Path, options: argparse.Namespace) -> dict[str, float]:
         face.add_sink("witness", witness)
         looks: list[dict[str, float]] = []
         threads = [
-            threading.Thread(target=_speak, args=(face, sound.samples[:, 0], sound.sample_rate_hz, stop)),
+            threading.Thread(target=_speak, args=(face, sound.samples[:, 0], sound.sample_rate_hz, witness, stop)),
             threading.Thread(target=_interrupt, args=(face, witness, stop)),
             threading.Thread(target=_stall, args=(stop,)),
         ]
@@ -139,7 +141,7 @@ def run(avatar: Path, options: argparse.Namespace) -> dict[str, float]:
         for thread in threads:
             thread.join()
         show = stats.counters["show"]
-        silent = [(heard - media) / 1e6 for (media, _), heard in zip(witness.interrupted, witness.heard_until)]
+        silent = [(heard - media) / 1e6 for media, heard in zip(witness.interrupted, witness.heard_until)]
         closed = closed_after_ms(face, witness)
     looks = looks[1:] or looks
     return {
@@ -178,7 +180,7 @@ def closed_after_ms(face: LipSync, witness: Witness) -> list[float]:
     rest = openings(witness.quiet)
     limit = rest.mean() + 4 * rest.std()
     result = []
-    for (media_ns, _), seen in zip(witness.interrupted, witness.frames):
+    for media_ns, seen in zip(witness.interrupted, witness.frames):
         open_at = [
             pts_ns for (pts_ns, _), value in zip(seen, openings([frame for _, frame in seen])) if value > limit and pts_ns > media_ns
         ]
@@ -187,13 +189,17 @@ def closed_after_ms(face: LipSync, witness: Witness) -> list[float]:
     return result
 
 
-def _speak(face: LipSync, samples: np.ndarray, rate_hz: int, stop: threading.Event) -> None:
+def _speak(face: LipSync, samples: np.ndarray, rate_hz: int, witness: Witness, stop: threading.Event) -> None:
     """Sentences as they are said, by a clock that is 1 % fast, and silence between them."""
     start, said, piece = time.monotonic(), 0.0, int(PIECE_S * rate_hz)
     while not stop.is_set():
         offset = 0
+        witness.cut.clear()
         while said % (SENTENCE_S + PAUSE_S) < SENTENCE_S and not stop.is_set():
-            face.push_audio(np.take(samples, range(offset, offset + piece), mode="wrap"), rate_hz)
+            with witness.turn:
+                if witness.cut.is_set():
+                    break
+                face.push_audio(np.take(samples, range(offset, offset + piece), mode="wrap"), rate_hz)
             offset, said = offset + piece, said + PIECE_S
             stop.wait(max(0.0, start + said / SOURCE_PACE - time.monotonic()))
         face.say_silence()
@@ -207,8 +213,10 @@ def _interrupt(face: LipSync, witness: Witness, stop: threading.Event) -> None:
             pass
         if stop.wait(1.0):
             return
-        witness.interrupt(face.stats().media_ns)
-        face.interrupt()
+        with witness.turn:
+            witness.cut.set()
+            witness.note(face.stats().media_ns)
+            face.interrupt()
 
 
 def _stall(stop: threading.Event) -> None:
