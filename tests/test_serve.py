@@ -661,27 +661,45 @@ def test_a_page_that_vanishes_is_encoded_for_no_more() -> None:
         asyncio.run(asyncio.wait_for(run(url), DEADLINE_S))
 
 
-@needs_aiortc
-def test_peers_that_never_connect_are_forgotten(monkeypatch) -> None:
+async def stale_offer() -> str:
+    """The offer of a page that is gone already."""
     import aiortc
 
-    monkeypatch.setattr(webrtc, "CONNECT_S", 0.5)
-    monkeypatch.setattr(webrtc, "MAX_PEERS", 3)
+    peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+    peer.addTransceiver("video", direction="recvonly")
+    peer.addTransceiver("audio", direction="recvonly")
+    await peer.setLocalDescription(await peer.createOffer())
+    await peer.close()
+    return peer.localDescription.sdp
+
+
+@needs_aiortc
+def test_peers_that_never_connect_are_forgotten(monkeypatch) -> None:
+    monkeypatch.setattr(webrtc, "CONNECT_S", 0.2)
 
     async def run(url: str) -> None:
-        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
-        peer.addTransceiver("video", direction="recvonly")
-        peer.addTransceiver("audio", direction="recvonly")
-        await peer.setLocalDescription(await peer.createOffer())
-        body = {"type": "offer", "sdp": peer.localDescription.sdp}
-        await peer.close()
+        body = {"type": "offer", "sdp": await stale_offer()}
         async with aiohttp.ClientSession() as web:
-            for _ in range(3):
-                async with web.post(f"{url}/offer", json=body) as response:
-                    assert response.status == 200
             async with web.post(f"{url}/offer", json=body) as response:
-                assert response.status == 400 and "3 pages watch already" in (await response.json())["error"]
+                assert response.status == 200
             await Socket(await web.ws_connect(f"{url}/ws")).left("webrtc", 0)
+
+    with serving(StandIn()) as url:
+        asyncio.run(asyncio.wait_for(run(url), DEADLINE_S))
+
+
+@needs_aiortc
+def test_no_more_pages_than_can_be_encoded_for(monkeypatch) -> None:
+    monkeypatch.setattr(webrtc, "MAX_PEERS", 2)
+
+    async def run(url: str) -> None:
+        body = {"type": "offer", "sdp": await stale_offer()}
+        async with aiohttp.ClientSession() as web:
+            for status in (200, 200, 400):
+                async with web.post(f"{url}/offer", json=body) as response:
+                    assert response.status == status
+                    answer = await response.json()
+            assert answer["error"] == "2 pages watch already: close one"
 
     with serving(StandIn()) as url:
         asyncio.run(asyncio.wait_for(run(url), DEADLINE_S))

@@ -58,7 +58,7 @@ def make_app(service: Service, access: Access) -> web.Application:
 
     async def healthz(_: web.Request) -> web.Response:
         faults = service.health.faults()
-        body = {"status": "failing" if faults else "ok", "faults": faults, "problems": service.problems()}
+        body = {"status": "failing" if faults else "ok", "faults": faults, "problems": service.problems(service.session.stats())}
         return web.json_response(body, status=503 if faults else 200)
 
     async def show_metrics(_: web.Request) -> web.Response:

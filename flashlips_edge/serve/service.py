@@ -14,7 +14,7 @@ from flashlips_edge.serve.feed import Feed
 from flashlips_edge.serve.health import Health
 from flashlips_edge.serve.outbox import Outbox
 from flashlips_edge.serve.speaker import Speaker
-from flashlips_edge.session import LipSync
+from flashlips_edge.session import LipSync, Stats
 from flashlips_edge.tts.voice import Voice
 
 LOOK_S = 0.1  # how often the session's stats are turned into events
@@ -76,12 +76,11 @@ class Service:
             return "say: the service has no voice: start it with --voice"
         return None if self._speaker.say(text) else "say: too many texts wait already: let some be said, or interrupt"
 
-    def problems(self) -> dict[str, str]:
-        """What is wrong now, by source, in one sentence each."""
-        found = dict(self.session.stats().problems)
-        if self._speaker is not None and self._speaker.problem is not None:
-            found["voice"] = self._speaker.problem
-        return found
+    def problems(self, stats: Stats) -> dict[str, str]:
+        """What is wrong by then, by source, in one sentence each: the session's and the voice's."""
+        if self._speaker is None or self._speaker.problem is None:
+            return stats.problems
+        return {**stats.problems, "voice": self._speaker.problem}
 
     def stats_event(self, dropped: int) -> str:
         stats = self.session.stats()
@@ -94,7 +93,7 @@ class Service:
             counters={name: asdict(counters) for name, counters in stats.counters.items()},
             gauges={name: float(value) for name, value in stats.gauges.items() if math.isfinite(value)},
             restarts=stats.restarts,
-            problems=self.problems(),
+            problems=self.problems(stats),
             clients=self.clients,
             dropped=dropped,
         )
@@ -112,7 +111,7 @@ class Service:
         clip, self._clip = self._clip, self.session.clip
         if clip != self._clip and clip in self.session.clips[1:]:
             self._tell("clip_ended", clip=clip)
-        problems = self.problems()
+        problems = self.problems(stats)
         for source in sorted(problems.keys() | self._problems.keys()):
             if problems.get(source) != self._problems.get(source):
                 self._tell("problem", source=source, problem=problems.get(source))
