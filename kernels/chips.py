@@ -1,16 +1,19 @@
-"""The chips that kernels are compiled for: limits of an SM, and the two rates that bound every kernel. The one table of chip facts.
+"""The chips that kernels are compiled for: limits of an SM, and the two rates that bound every kernel. Facts: targets/<name>.yaml.
 
-Limits per compute capability: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". Rates are the vendor's
-peaks, not measurements: memory bytes per second, and fp16 matrix products with fp32 sums, without sparsity.
+Limits of an SM: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". Rates are the vendor's peaks, not
+measurements: memory bytes per second, and fp16 matrix products with fp32 sums, without sparsity.
 """
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from flashlips_edge.errors import UserError
+from kernels.records import read_yaml, record
 
+TABLES = Path(__file__).resolve().parent.parent / "targets"
 REGISTERS = 65536  # of 32 bits, on one SM
 REGISTERS_PER_THREAD = 255
 SHARED_RESERVED = 1024  # bytes that the system takes of each block, from capability 8.0 on
@@ -26,20 +29,47 @@ class Limits:
     shared_per_block: int
 
 
-LIMITS = {
-    87: Limits(48, 16, 164 << 10, 163 << 10),
-    89: Limits(48, 24, 100 << 10, 99 << 10),
-    90: Limits(64, 32, 228 << 10, 227 << 10),
-    100: Limits(64, 32, 228 << 10, 227 << 10),
-    110: Limits(48, 24, 228 << 10, 227 << 10),
-    120: Limits(48, 24, 100 << 10, 99 << 10),
-}
+@dataclass(frozen=True)
+class Processor:
+    """The same as a table has it, in KiB."""
+
+    warps: int
+    blocks: int
+    shared_kib: int
+    shared_per_block_kib: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The entry `chip` of a table. processors: SMs; fp16_tflops: matrix products with fp32 sums, without sparsity; ptx: the newest
+    that its oldest supported driver reads (83 is PTX 8.3); power_modes: nvpmodel's names and numbers, none where there is no nvpmodel."""
+
+    reported: str
+    capability: int
+    processors: int
+    sm: Processor
+    memory_gb: int
+    bandwidth_gb_s: float
+    fp16_tflops: float
+    fp8: bool
+    ptx: int
+    power_modes: dict[str, int]
+    source: str
+
+    def __post_init__(self) -> None:
+        for name in ("capability", "processors", "memory_gb", "bandwidth_gb_s", "fp16_tflops", "ptx"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0, not {getattr(self, name):g}")
+        if self.fp8 != (self.capability >= 89):
+            raise ValueError(f"fp8 is {str(self.fp8).lower()}, but chips have it from sm_89 on and this is sm_{self.capability}")
+        if min(vars(self.sm).values()) <= 0 or self.sm.shared_per_block_kib >= self.sm.shared_kib:
+            raise ValueError("sm: each entry must be more than 0, and shared_per_block_kib less than shared_kib")
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip: its own name and the driver's, compute capability (87 is sm_87), SMs, bytes and FLOPs per second at most, and the
-    newest PTX that its oldest supported driver reads (83 is PTX 8.3)."""
+    """One chip: its own name and the driver's, compute capability (87 is sm_87), SMs, bytes and FLOPs per second at most, the newest PTX
+    that its oldest supported driver reads, bytes of memory, whether it computes in FP8, and the power modes of a Jetson."""
 
     name: str
     device: str
@@ -49,6 +79,10 @@ class Chip:
     bandwidth: float
     matmul: float
     ptx: int
+    memory: float
+    fp8: bool
+    power_modes: dict[str, int]
+    limits: Limits
     source: str
 
     @property
@@ -56,13 +90,18 @@ class Chip:
         """The chip in a table of measurements."""
         return device_key(self.reported, self.processors)
 
-    @property
-    def limits(self) -> Limits:
-        return LIMITS[self.capability]
-
     def seconds(self, flops: int, traffic: int) -> float:
         """The least time that these FLOPs and bytes of traffic can take here (the roofline: Williams et al. 2009)."""
         return max(flops / self.matmul, traffic / self.bandwidth)
+
+
+def read_chip(name: str, device: str, raw: object, where: str) -> Chip:
+    """The chip of a table's entry `chip`. Raises UserError naming the entry that is wrong."""
+    facts = record(Facts, raw, where)
+    limits = Limits(facts.sm.warps, facts.sm.blocks, facts.sm.shared_kib << 10, facts.sm.shared_per_block_kib << 10)
+    rates = {"bandwidth": 1e9 * facts.bandwidth_gb_s, "matmul": 1e12 * facts.fp16_tflops, "memory": 1e9 * facts.memory_gb}
+    same = {key: getattr(facts, key) for key in ("reported", "capability", "processors", "ptx", "fp8", "power_modes", "source")}
+    return Chip(name=name, device=device, limits=limits, **rates, **same)
 
 
 def device_key(reported: str, processors: int) -> str:
@@ -70,18 +109,14 @@ def device_key(reported: str, processors: int) -> str:
     return f"{reported}, {processors} SMs"
 
 
-CHIPS = {
-    chip.name: chip
-    for chip in (
-        Chip("orin", "Jetson AGX Orin 64 GB", "Orin", 87, 16, 204.8e9, 42.5e12, 83, "AGX Orin Technical Brief: 170 sparse INT8 TOPS"),
-        Chip("orin-nano", "Jetson Orin Nano 8 GB Super", "Orin", 87, 8, 102e9, 16.7e12, 83, "data sheet: 67 sparse INT8 TOPS"),
-        Chip("ada", "L40S", "NVIDIA L40S", 89, 142, 864e9, 362e12, 83, "data sheet"),
-        Chip("datacentre", "H200 SXM", "NVIDIA H200", 90, 132, 4.8e12, 989e12, 83, "data sheet, half of the rate with sparsity"),
-        Chip("blackwell", "B200", "NVIDIA B200", 100, 148, 8e12, 2250e12, 87, "DGX B200 data sheet: one of eight, without sparsity"),
-        Chip("thor", "Jetson T5000", "NVIDIA Thor", 110, 20, 273e9, 259e12, 90, "data sheet: an eighth of 2070 sparse FP4 TFLOPS"),
-        Chip("rtx", "GeForce RTX 5090", "NVIDIA GeForce RTX 5090", 120, 170, 1792e9, 209.5e12, 87, "RTX Blackwell white paper, appendix A"),
-    )
-}
+def _read_chips() -> dict[str, Chip]:
+    tables = {path.stem: (str(path), read_yaml(path)) for path in TABLES.glob("*.yaml")}
+    found = [read_chip(name, raw["device"], raw["chip"], f"{path}: chip") for name, (path, raw) in tables.items() if "chip" in raw]
+    return {chip.name: chip for chip in sorted(found, key=lambda each: (each.capability, -each.processors))}
+
+
+CHIPS = _read_chips()
+LIMITS = {chip.capability: chip.limits for chip in CHIPS.values()}
 
 
 def find_chip(name: str) -> Chip:
