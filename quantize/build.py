@@ -15,7 +15,7 @@ from flashlips_edge.bundle import Bundle, write_manifest
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path, write_bytes
-from quantize import calibration, fp16, graph, policy, sensitivity
+from quantize import calibration, policy, sensitivity
 from quantize.answers import Quality, golden_feeds
 from quantize.calibration import CalibrationSet
 from quantize.graph import Feed
@@ -114,11 +114,7 @@ def _write(
     goldens, entries = golden_feeds(source, bench.frames), {}
     for name, entry in source.manifest["graphs"].items():
         place = folder / entry["file"]
-        if name in bench.models:
-            model = bench.finished(name, low)
-        else:
-            plain = graph.load(str(source.graph_path(name)), name)
-            model = fp16.convert(plain) if bench.target.rest == "fp16" else plain
+        model = bench.finished(name, low)
         model.producer_name, model.producer_version = "flashlips_edge", ""
         place.write_bytes(model.SerializeToString(deterministic=True))
         entries[name] = entry | _entry(bench, name, low) | _golden(bench, folder, name, place, goldens.get(name))

@@ -28,9 +28,9 @@ from kernels.command import command
 from quantize import baselines, calibration, rtx, speed
 from quantize.answers import Answers, Trial, answer, compare, feeds_of, picture
 from quantize.calibration import CalibrationSet
-from quantize.targets import PICTURE_GRAPHS, TARGETS
+from quantize.targets import TARGETS
 
-GRAPHS = (*PICTURE_GRAPHS, "lips_encoder")  # that every system quantises
+GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder")  # that every system quantises
 FRAMES, SOUNDS = 40, 12
 GAIN = 8  # of the differences that are shown
 UNSEEN_SEED = 5000  # of the synthetic head; calibration takes others

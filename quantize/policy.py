@@ -59,14 +59,14 @@ def assign(bench: Workbench, damages: dict[Layer, Damage], budget: Budget) -> tu
     for _ in range(ROUNDS):
         if not any(layer.graph in PICTURE_GRAPHS for layer in low):
             break
-        quality = bench.quality({name: bench.finished(name, low) for name in bench.models})
+        quality = bench.quality({name: bench.finished(name, low) for name in bench.rules})
         if budget.holds(quality):
             return low, quality
         if low != set(damages):
             allowed = _less(allowed, Damage.of(quality), budget.allowed())
         low = cheapest(damages, savings, allowed)
 
-    rest = bench.quality({name: bench.finished(name, set()) for name in bench.models}).mouth_db
+    rest = bench.quality({name: bench.finished(name, set()) for name in bench.rules}).mouth_db
     best = min(best, rest)
     raise UserError(f"--budget-db {budget.mouth_db:g} cannot be met in {bench.form}: the best there is, one layer alone, is {best:.1f} dB")
 

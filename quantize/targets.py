@@ -9,7 +9,8 @@ from flashlips_edge.bundle import GRAPHS
 from flashlips_edge.errors import UserError
 from kernels.chips import CHIPS
 
-PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder")
+PICTURE_GRAPHS = frozenset({"latent_encoder", "editor", "latent_decoder"})
+SPEECH_GRAPHS = frozenset({"speech_encoder", "audio_to_lips"})
 BYTES = {"int8": 1, "fp8": 1, "fp16": 2, "fp32": 4}
 
 
@@ -41,7 +42,8 @@ class Target:
 def _nvidia(name: str, formats: tuple[str, ...]) -> Target:
     chip = CHIPS[name]
     title = f"{chip.device}, sm_{chip.capability}, TensorRT"
-    return Target(title, formats, "fp16", (*PICTURE_GRAPHS, "lips_encoder"), False, 2 * chip.matmul, chip.matmul, chip.bandwidth)
+    graphs = tuple(graph for graph in GRAPHS if graph not in SPEECH_GRAPHS)
+    return Target(title, formats, "fp16", graphs, False, 2 * chip.matmul, chip.matmul, chip.bandwidth)
 
 
 TARGETS = {
