@@ -26,17 +26,20 @@ def main() -> None:
         "--budget-db", type=float, default=Budget.mouth_db, help="least PSNR of the mouth box against fp32; 40 unless named"
     )
     parser.add_argument("--out", type=Path, help="folder of the bundle; work/quantised/PRESET-TARGET unless named")
+    parser.add_argument("--finetune", type=int, default=0, help="steps of quantisation-aware fine-tuning, none unless named")
     options = parser.parse_args()
     target, form = targets.find(options.target, options.format)
     if not 20 <= options.budget_db <= 100:
         raise UserError(f"--budget-db {options.budget_db:g}: a budget is 20 to 100 dB")
+    if options.finetune < 0:
+        raise UserError(f"--finetune {options.finetune}: a number of steps is 0 or more")
     bundle = Bundle.open(options.preset)
     if bundle.manifest.get("quantisation"):
         raise UserError(f"--preset {options.preset}: this bundle is quantised already; name the fp32 bundle that it was made from")
     out = options.out or Path("work/quantised") / f"{bundle.preset}-{options.target}"
     videos = options.calibration or calibration.default_folder()
     budget = Budget(mouth_db=options.budget_db)
-    built = build(bundle, options.target, target, form, videos, budget, out)
+    built = build(bundle, options.target, target, form, videos, budget, out, options.finetune)
     plots.sensitivity(built.damages, built.low, out.with_suffix(".png"))
     _tell(built)
 

@@ -16,8 +16,9 @@ from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path, write_bytes
 from quantize import calibration, policy, sensitivity
-from quantize.answers import Quality, golden_feeds
+from quantize.answers import Quality, feeds_of, golden_feeds
 from quantize.calibration import CalibrationSet
+from quantize.finetune import finetune
 from quantize.graph import Feed
 from quantize.layers import Layer
 from quantize.policy import Budget
@@ -26,6 +27,7 @@ from quantize.sensitivity import Damage
 from quantize.targets import Target
 from quantize.workbench import Workbench
 
+WEIGHTS = Path("weights")  # of the shipped presets, one folder each: what fine-tuning starts from
 GOLDEN_TOLERANCE = 0.05  # of the largest output: another processor rounds 8-bit sums' ends differently
 
 
@@ -41,21 +43,24 @@ class Built:
     quality: Quality
 
 
-def build(bundle: Bundle, target_name: str, target: Target, form: str, videos: Path, budget: Budget, out: Path) -> Built:
+def build(
+    bundle: Bundle, target_name: str, target: Target, form: str, videos: Path, budget: Budget, out: Path, finetune_steps: int = 0
+) -> Built:
     """Write the bundle ``out``, its sensitivities and the reasons beside its graphs in ``quantisation.json``.
 
     UserError for what is wrong with the calibration set, a graph or the budget; then ``out`` is as it was."""
     work = out.with_name(f".{out.name}.work")
-    _start(work, {"source": _digest(bundle), "target": target_name, "format": form, "videos": _listing(videos)})
+    _start(work, {"source": _digest(bundle), "target": target_name, "format": form, "videos": _listing(videos), "finetune": finetune_steps})
     frames = _frames(work / "calibration.npz", bundle, videos)
-    bench = Workbench(bundle, target, form, frames)
+    tuned = _tuned(work / "tuned", bundle, frames, finetune_steps) if finetune_steps else None
+    bench = Workbench(bundle, target, form, frames, tuned)
     rules = _rules(work / "rules.json", bench)
     damages = sensitivity.measure(bench, work / "sensitivity.jsonl")
     bench.correct(set(bench.layers))
     low, quality = policy.assign(bench, damages, budget)
     folder = work / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
-    _write(folder, bench, target_name, low, damages, rules, quality, budget)
+    _write(folder, bench, target_name, low, damages, rules, quality, budget, finetune_steps)
     if out.exists():
         out.rename(work / "old")
     folder.rename(out)
@@ -89,6 +94,12 @@ def _frames(path: Path, bundle: Bundle, videos: Path) -> CalibrationSet:
     return CalibrationSet.read(path)
 
 
+def _tuned(folder: Path, bundle: Bundle, frames: CalibrationSet, steps: int) -> Bundle:
+    if folder.is_dir():
+        return Bundle.open(folder)
+    return finetune(bundle, WEIGHTS / bundle.preset, feeds_of(bundle, frames)["editor"], steps, folder)
+
+
 def _rules(path: Path, bench: Workbench) -> dict[str, dict[str, float]]:
     """The rule for each graph's ranges, chosen or as it was chosen; the figures: dB of the mouth box, or the spoken cosine."""
     if not path.is_file():
@@ -108,6 +119,7 @@ def _write(
     rules: dict[str, dict[str, float]],
     quality: Quality,
     budget: Budget,
+    finetune_steps: int,
 ) -> None:
     source = bench.bundle
     (folder / "golden").mkdir(parents=True)
@@ -136,6 +148,7 @@ def _write(
         "calibration_sha256": bench.frames.digest,
         "calibration_frames": len(bench.frames.crops),
         "source_sha256": _digest(source),
+        "finetune_steps": finetune_steps,
         "mouth_db": round(quality.mouth_db, 2),
         "lips_cosine": round(quality.lips, 6),
     }

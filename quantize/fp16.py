@@ -7,6 +7,7 @@ import logging
 import onnx
 
 from flashlips_edge.errors import UserError
+from quantize.folding import share
 
 OPSET = 19  # the first with FP16 scales in Q/DQ; TensorRT 10.3 takes up to 20
 
@@ -21,6 +22,8 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     logging.disable(logging.WARNING)  # it reports every constant that FP16 rounds to zero
     try:
-        return convert_to_f16(copy, keep_io_types=True, opset=OPSET)
+        result = convert_to_f16(copy, keep_io_types=True, opset=OPSET)
     finally:
         logging.disable(logging.NOTSET)
+    share(result)  # it gives each user of a weight a copy
+    return result

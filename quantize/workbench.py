@@ -25,12 +25,14 @@ TRIED = (24, 4)  # frames and sounds that an assignment is tried on
 
 class Workbench:
     """``models``: the graphs, folded and laid out for the target; ``layers``: what can go low; ``rules``: how the ranges
-    of each graph that has layers are chosen. Raises UserError for an unknown operation and a broken range."""
+    of each graph that has layers are chosen. The graphs are those of ``tuned``, if there is one; what they are held against is the
+    bundle's own answers. Raises UserError for an unknown operation and a broken range."""
 
-    def __init__(self, bundle: Bundle, target: Target, form: str, frames: CalibrationSet) -> None:
+    def __init__(self, bundle: Bundle, target: Target, form: str, frames: CalibrationSet, tuned: Bundle | None = None) -> None:
         self.bundle, self.target, self.form, self.frames = bundle, target, form, frames
         self.networks = Networks(bundle)
-        feeds = feeds_of(bundle, frames)
+        self._source = tuned or bundle
+        feeds = feeds_of(self._source, frames)
         self.tried = frames.part(*TRIED)
         self.truth: Answers = answer(self.networks, self.tried)
         self.models: dict[str, onnx.ModelProto] = {}
@@ -44,7 +46,7 @@ class Workbench:
             self._prepare(name, feeds[name][0])
 
     def _prepare(self, name: str, feed: Feed) -> None:
-        model = graph.load(str(self.bundle.graph_path(name)), name)
+        model = graph.load(str(self._source.graph_path(name)), name)
         one = {key: array[:1] for key, array in feed.items()}
         if not graph.has_free_axes(model):
             fold(model, one)
