@@ -33,7 +33,7 @@ def modules(package):
             yield from modules(module)
 
 names = set(modules(flashlips_edge))
-assert {"flashlips_edge.run", "flashlips_edge.talking.talker", "flashlips_edge.demo"} <= names, names
+assert {"flashlips_edge.run", "flashlips_edge.talking.talker", "flashlips_edge.session", "flashlips_edge.serve.server"} <= names, names
 assert not asked_for, asked_for
 assert not BUILD & {name.partition(".")[0] for name in sys.modules}
 print(len(names))

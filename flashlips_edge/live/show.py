@@ -46,7 +46,8 @@ class Show:
             frame = self._last.frame.at(due_ns)
         else:
             self.counters.late += picture.number < self._tick
-            self._last, frame = picture, picture.frame
+            self._last = picture
+            frame = picture.frame.at(max(due_ns, picture.frame.pts_ns))  # one that is late does not go back in time
         if self._last.speaks:
             self.offset_ms.add((now_ns - self._last.frame.pts_ns) / 1e6)
         self._hand_out(frame)
