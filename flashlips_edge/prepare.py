@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 from tqdm import tqdm
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.detect import Detector, HaarDetector, YuNetDetector
@@ -49,11 +49,6 @@ class Report:
     def __str__(self) -> str:
         clips = ", ".join(f"{name} {count} pictures" for name, count in self.clips.items())
         return f"{self.out}: {clips}; {self.size / 1e6:.1f} MB; {self.seconds:.1f} s"
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help names every option")
 
 
 def parser() -> argparse.ArgumentParser:

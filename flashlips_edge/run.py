@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
 from flashlips_edge.live_run import LiveReport, lip_sync_live
 from flashlips_edge.media import microphone, window
@@ -46,11 +46,6 @@ Recordings are worked through as fast as the machine can, to the end of the spee
 in real time, until what they say is over, Ctrl-C or --seconds. Ctrl-C finishes the file: exit status 130 for recordings, 0 live.
 Wrong use: one sentence and exit status 2.
 """
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help names every option")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -114,9 +109,7 @@ def check(options: argparse.Namespace) -> None:
     if not 1 <= options.threads <= 256:
         raise UserError(f"--threads {options.threads} is out of range: 1 to 256")
     if options.seconds is not None and not is_live(options):
-        raise UserError(
-            f"--seconds {options.seconds:g} ends a live run: give --camera or --live with it, or leave it out"
-        )
+        raise UserError(f"--seconds {options.seconds:g} ends a live run: give --camera or --live with it, or leave it out")
     if options.seconds is not None and not 0 < options.seconds < float("inf"):
         raise UserError(f"--seconds {options.seconds:g} is out of range: more than 0")
     if _driver_camera(options) == "":

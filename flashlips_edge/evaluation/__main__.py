@@ -9,10 +9,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from tqdm import tqdm
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import html, report
 from flashlips_edge.evaluation.judges import Judges
@@ -20,11 +20,6 @@ from flashlips_edge.evaluation.parts import PARTS, Evaluation
 
 PROGRAM = "flashlips_edge.evaluation"
 RECORD = Path("benchmarks/evaluation.json")  # of the whole of the recorded data
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help names every option.")
 
 
 def parser() -> argparse.ArgumentParser:

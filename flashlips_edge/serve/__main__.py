@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
 from flashlips_edge.pump.clock import MonotonicClock
 from flashlips_edge.serve.logs import log_to_stderr
@@ -22,11 +22,6 @@ from flashlips_edge.tts.voice import open_voice
 
 PROGRAM = "flashlips_edge.serve"
 WRONG_USE = 2
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help names every option")
 
 
 def parser() -> argparse.ArgumentParser:

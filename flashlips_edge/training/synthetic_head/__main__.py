@@ -6,20 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import cv2
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import write_bytes
 
 PROGRAM = "flashlips_edge.training.synthetic_head"
 WRONG_USE = 2
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help names every option")
 
 
 def parser() -> argparse.ArgumentParser:
