@@ -43,7 +43,7 @@ def test_blocks_come_in_order_and_the_oldest_are_dropped(devices: SoundDevices):
         with pytest.raises(TimeoutError):
             source.read(0)
     assert [block[0] for block in blocks] == list(range(10, 60))
-    assert all(block.shape == (640,) and (block == block[0]).all() for block in blocks)
+    assert all(block.shape == (320,) and (block == block[0]).all() for block in blocks)
     assert (source.counters.entered, source.counters.dropped) == (60, 10)
     with pytest.raises(ClosedError):
         source.read(0)

@@ -12,7 +12,8 @@ from simulation import CLOSED, RATE_HZ, Shown, Simulation, voice
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.live.inflow import TARGET_NS, Inflow
-from flashlips_edge.live.speech_line import WAITING_NS, mono
+from flashlips_edge.live.pcm import mono
+from flashlips_edge.live.speech_line import WAITING_NS
 
 MS = 1_000_000
 SECOND = 1000 * MS

@@ -74,11 +74,15 @@ class SinkLine:
             self.problem = f"{self.name} took more than {SLOW_NS // SECOND_NS} s over one frame; it was given up"
         return hung or not self._thread.is_alive()
 
-    def close(self) -> bool:
-        """Hand on what waits, and close the sink; whether that was done in time."""
+    def end(self) -> None:
+        """Let its thread hand on what waits, close the sink and end; nobody waits for it."""
         with self._changed:
             self._closing = True
             self._changed.notify()
+
+    def close(self) -> bool:
+        """Hand on what waits, and close the sink; whether that was done in time."""
+        self.end()
         if threading.current_thread() is not self._thread:
             self._thread.join(LAST_NS / SECOND_NS)
         return not self._thread.is_alive()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.live.inflow import Inflow
+from flashlips_edge.live.pcm import mono
+from flashlips_edge.live.sentence import Push, Sentence
 from flashlips_edge.pump.clock import SECOND_NS, Clock
 from flashlips_edge.pump.counters import Counters
 from flashlips_edge.pump.mailbox import Mailbox
@@ -25,8 +26,6 @@ from flashlips_edge.speech.silence import FADE_STEPS, HOLD_STEPS
 from flashlips_edge.talking.lips import STEP_NS, LipsTrack, SpeechToLips
 from flashlips_edge.talking.networks import Networks
 
-RATES_HZ = (8_000, 192_000)
-MAX_CHANNELS = 8
 LOOK_AHEAD_STEPS = 2  # 80 ms of the speech that follows are heard before a step of lips is given ...
 AT_ONCE_NS = SECOND_NS // 2  # ... unless at least this much is pushed at once:
 MORE_LOOK_AHEAD_STEPS = 4
@@ -44,49 +43,19 @@ DRIVEN_HOLD_NS = SECOND_NS  # how long the lips of another face stay when no mor
 KEPT_NS = SECOND_NS  # of lips that were seen
 
 
-@dataclass(frozen=True)
-class _Push:
-    epoch: int
-    samples: np.ndarray  # float32 [n], mono
-    sample_rate_hz: int
-    pushed_ns: int  # on the clock
-    last: bool = False  # nothing follows: the sentence ends here
-
-
-@dataclass
-class _Sentence:
-    """Sound that belongs together, and its lips."""
-
-    to_lips: SpeechToLips
-    first_ns: int  # on the clock: when something was first pushed
-    pushed_ns: int  # ... and last
-    inflow: Inflow | None = None
-    sound: int = 0  # samples placed for the ear
-    start_ns: int | None = None  # in media time, once placed
-    held: list[np.ndarray] = field(default_factory=list)  # sound that waits for the first lips
-    unheard: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # at 16 kHz, not yet given to the lips
-    steps: int = 0  # of lips, placed
-    silence_ns: int = 0  # added since something was pushed
-    ended: bool = False
-
-    @property
-    def lips_end_ns(self) -> int:
-        return (self.start_ns or 0) + self.steps * STEP_NS
-
-
 class SpeechLine:
     """`push`, `end_sentence` and `interrupt` come from any thread; `poll` from one."""
 
     def __init__(self, networks: Networks, playback: Playback, face: Callable[[], tuple[np.ndarray, np.ndarray]], clock: Clock):
-        self.counters = Counters()  # of steps of lips: late ones came after they should have been seen
+        self.counters = Counters()  # of steps of lips: made, seen and forgotten, late ones came after they should have been seen
         self.latency_ms = Recent(250)  # from pushing sound to hearing it, for sound that did not wait for other sound
         self.epoch = 0
         self._networks, self._playback, self._face, self._clock = networks, playback, face, clock
         self._lips = LipsTrack()  # in media time
-        self._pushes: Mailbox[_Push] = Mailbox(clock, WAITING, newest_wins=False)
+        self._pushes: Mailbox[Push] = Mailbox(clock, WAITING, newest_wins=False)
         self._waiting_ns = 0  # sound in the mailbox
         self._lock = threading.Lock()
-        self._sentence: _Sentence | None = None
+        self._sentence: Sentence | None = None
         self._heard: deque[tuple[int, int]] = deque(maxlen=512)  # media time and clock time of pushes whose sound is yet to be heard
         self._driven = False  # the lips come from another face: sound is only heard
         self._inflow: Inflow | None = None  # of sound that is only heard
@@ -111,11 +80,11 @@ class SpeechLine:
                 f"push_audio: {waits_ns / SECOND_NS:.0f} s of sound wait to be heard and {length_ns / SECOND_NS:.0f} s more were pushed; "
                 f"{WAITING_NS // SECOND_NS} s may wait: push later, or interrupt"
             )
-        self._put(_Push(self.epoch, samples, int(sample_rate_hz), self._clock.now_ns()), length_ns)
+        self._put(Push(self.epoch, samples, int(sample_rate_hz), self._clock.now_ns()), length_ns)
 
     def end_sentence(self) -> None:
         """What was pushed is all that there is to say for now."""
-        self._put(_Push(self.epoch, np.zeros(0, np.float32), SAMPLE_RATE_HZ, self._clock.now_ns(), last=True), 0)
+        self._put(Push(self.epoch, np.zeros(0, np.float32), SAMPLE_RATE_HZ, self._clock.now_ns(), last=True), 0)
 
     def drive(self, lips: np.ndarray) -> None:
         """From now on show lips [12] of another face, until the next ones come; what is pushed is only heard."""
@@ -157,15 +126,17 @@ class SpeechLine:
         return lips + (self._face()[1] - lips) * np.float32(beyond_ns / CUT_NS)
 
     def recover(self) -> None:
-        """Give up the sentence that made the line fail."""
+        """Give up the lips of the sentence that made the line fail; its sound that waits for them is heard without."""
         with self._lock:
-            self._sentence = None
+            sentence, self._sentence = self._sentence, None
+            if sentence is not None and sentence.held:
+                self._playback.put(np.concatenate(sentence.held))
 
     def poll(self) -> int:
         """Take up what was pushed, make the lips that are due; gives the nanoseconds until there is more to do."""
         self._take_up()
         now_ns = self._playback.position_ns()
-        self._lips.forget(now_ns - KEPT_NS)
+        self.counters.left += self._lips.forget(now_ns - KEPT_NS)
         self._measure(now_ns)
         sentence = self._sentence
         if sentence is None:
@@ -184,7 +155,7 @@ class SpeechLine:
         """Load the networks of speech, so that the first sentence does not wait for them."""
         self._networks.load("speech_encoder", "audio_to_lips")
 
-    def _put(self, push: _Push, length_ns: int) -> None:
+    def _put(self, push: Push, length_ns: int) -> None:
         try:
             self._pushes.put(push)
         except TimeoutError:
@@ -208,11 +179,11 @@ class SpeechLine:
                 elif self._sentence is not None or not push.last:
                     self._take(push)
 
-    def _take(self, push: _Push) -> None:
+    def _take(self, push: Push) -> None:
         if self._sentence is None:
             ahead = LOOK_AHEAD_STEPS if len(push.samples) * SECOND_NS < AT_ONCE_NS * push.sample_rate_hz else MORE_LOOK_AHEAD_STEPS
             to_lips = SpeechToLips(self._networks, *self._face(), new_steps=1, look_ahead=ahead)
-            self._sentence = _Sentence(to_lips, push.pushed_ns, push.pushed_ns)
+            self._sentence = Sentence(to_lips, push.pushed_ns, push.pushed_ns)
         sentence = self._sentence
         sentence.ended = push.last
         if push.last:
@@ -227,18 +198,18 @@ class SpeechLine:
         if at_ns is not None and waiting_ns < PROMPT_NS:
             self._heard.append((at_ns, push.pushed_ns))
 
-    def _only_hear(self, push: _Push) -> None:
+    def _only_hear(self, push: Push) -> None:
         if self._inflow is None or self._inflow.sample_rate_hz != push.sample_rate_hz:
             self._inflow = Inflow(push.sample_rate_hz, self._playback.sample_rate_hz)
         ear, _ = self._inflow.flush() if push.last else self._inflow.push(push.samples, push.pushed_ns, self._playback.queued_ns)
         self._playback.put(ear, self._playback.position_ns() + MARGIN_NS)
 
-    def _let_go(self, sentence: _Sentence) -> None:
+    def _let_go(self, sentence: Sentence) -> None:
         """Take what the resamplers still hold."""
         if sentence.inflow is not None:
             self._hear(sentence, *sentence.inflow.flush())
 
-    def _hear(self, sentence: _Sentence, for_ear: np.ndarray, for_lips: np.ndarray) -> int | None:
+    def _hear(self, sentence: Sentence, for_ear: np.ndarray, for_lips: np.ndarray) -> int | None:
         """Queue sound for the lips and, once the sentence has its place, for the ear; gives its media time."""
         sentence.unheard = np.concatenate([sentence.unheard, for_lips])
         if sentence.start_ns is None:
@@ -250,7 +221,7 @@ class SpeechLine:
         sentence.sound += len(for_ear)
         return at_ns
 
-    def _make(self, sentence: _Sentence, count: int) -> None:
+    def _make(self, sentence: Sentence, count: int) -> None:
         """The lips that the next samples make possible, and their place in media time."""
         sentence.to_lips.speak_as(*self._face())
         lips = sentence.to_lips.push(sentence.unheard[:count])
@@ -269,7 +240,7 @@ class SpeechLine:
             if sentence.silence_ns >= CLOSING_NS:
                 self._sentence = None
 
-    def _start(self, sentence: _Sentence) -> None:
+    def _start(self, sentence: Sentence) -> None:
         """The sentence's place: as soon as a picture can be made of its lips, and after what is being said."""
         sound, sentence.held = np.concatenate(sentence.held), []
         sentence.start_ns = self._playback.put(sound, self._playback.position_ns() + MARGIN_NS)
@@ -277,7 +248,7 @@ class SpeechLine:
         self._lips.append(sentence.start_ns - STEP_NS, self._face()[1])
         self._heard.append((sentence.start_ns, sentence.first_ns))
 
-    def _needs_silence(self, sentence: _Sentence, now_ns: int) -> bool:
+    def _needs_silence(self, sentence: Sentence, now_ns: int) -> bool:
         """Whether the lips must go on without more sound: there is none, or it comes too late."""
         if sentence.ended:
             return True
@@ -285,7 +256,7 @@ class SpeechLine:
             return self._clock.now_ns() - sentence.pushed_ns > LOOK_AHEAD_STEPS * STEP_NS
         return sentence.lips_end_ns < now_ns + URGENT_NS
 
-    def _add_silence(self, sentence: _Sentence) -> None:
+    def _add_silence(self, sentence: Sentence) -> None:
         """One step of silence at the end of what was pushed, for the lips and for the ear."""
         with self._lock:
             self._let_go(sentence)
@@ -300,21 +271,3 @@ class SpeechLine:
         while self._heard and self._heard[0][0] <= now_ns:
             at_ns, pushed_ns = self._heard.popleft()
             self.latency_ms.add((clock_ns - (now_ns - at_ns) - pushed_ns) / 1e6)
-
-
-def mono(pcm: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """float32 [n] in -1 to 1 of int16 or float PCM [n] or [n, channels]; what is not a number becomes silence."""
-    if not RATES_HZ[0] <= sample_rate_hz <= RATES_HZ[1]:
-        raise UserError(f"push_audio: sample_rate_hz {sample_rate_hz} is out of range: {RATES_HZ[0]} to {RATES_HZ[1]}")
-    samples = np.asarray(pcm)
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS):
-        raise UserError(f"push_audio: pcm has shape {list(samples.shape)}; give [n] or [n, channels], {MAX_CHANNELS} channels at most")
-    if samples.dtype == np.int16:
-        samples = samples.astype(np.float32) / 32768
-    elif samples.dtype in (np.float32, np.float64):
-        samples = samples.astype(np.float32)
-    else:
-        raise UserError(f"push_audio: pcm is {samples.dtype}; give int16, or float32 in -1 to 1")
-    if samples.ndim == 2:
-        samples = samples.mean(1)
-    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)

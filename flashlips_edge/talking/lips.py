@@ -60,11 +60,12 @@ class LipsTrack:
                 self._pts_ns.append(int(after_ns))
                 self._lips.append(lips)
 
-    def forget(self, before_ns: int) -> None:
-        """Drop the vectors that no time from `before_ns` on needs."""
+    def forget(self, before_ns: int) -> int:
+        """Drop the vectors that no time from `before_ns` on needs; gives how many."""
         with self._lock:
             stale = max(0, bisect_right(self._pts_ns, before_ns) - 1)
             del self._pts_ns[:stale], self._lips[:stale]
+            return stale
 
     @property
     def end_ns(self) -> int:
