@@ -37,14 +37,14 @@ def test_blocks_come_in_order_and_the_oldest_are_dropped(devices: SoundDevices):
     with microphone.find(ManualClock()) as source:
         (stream,) = devices.streams
         assert stream.rate_hz == 16000
-        for i in range(60):
+        for i in range(110):
             stream.speak(i)
-        blocks = [source.read(SECOND_NS) for _ in range(50)]
+        blocks = [source.read(SECOND_NS) for _ in range(100)]
         with pytest.raises(TimeoutError):
             source.read(0)
-    assert [block[0] for block in blocks] == list(range(10, 60))
+    assert [block[0] for block in blocks] == list(range(10, 110))
     assert all(block.shape == (320,) and (block == block[0]).all() for block in blocks)
-    assert (source.counters.entered, source.counters.dropped) == (60, 10)
+    assert (source.counters.entered, source.counters.dropped) == (110, 10)
     with pytest.raises(ClosedError):
         source.read(0)
     assert not devices.streams

@@ -15,8 +15,8 @@ from flashlips_edge.pump.counters import Counters
 from flashlips_edge.pump.mailbox import ClosedError, Mailbox
 from flashlips_edge.pump.worker import Worker
 
-BLOCK = SPEECH_RATE_HZ // 25  # samples of one lips step
-BLOCKS = 50  # two seconds wait for their reader at most; then the oldest are dropped
+BLOCK = SPEECH_RATE_HZ // 50  # 20 ms
+BLOCKS = 100  # two seconds wait for their reader at most; then the oldest are dropped
 LOOK_NS = SECOND_NS // 2  # how often it is looked after
 FIRST_BACKOFF_NS = SECOND_NS // 2
 LAST_BACKOFF_NS = 10 * SECOND_NS
@@ -47,7 +47,7 @@ class Microphone:
         return self._blocks.counters
 
     def read(self, timeout_ns: int) -> np.ndarray:
-        """The next block, float32 [640]. Raises TimeoutError if none comes until the deadline, ClosedError after the end."""
+        """The next block, float32 [320]. Raises TimeoutError if none comes until the deadline, ClosedError after the end."""
         return self._blocks.get(timeout_ns)
 
     def __enter__(self) -> Microphone:

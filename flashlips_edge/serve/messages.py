@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flashlips_edge.live.speech_line import MAX_CHANNELS, RATES_HZ
+from flashlips_edge.live.pcm import MAX_CHANNELS, RATES_HZ
 
 VERSION = 1
 MAX_MESSAGE_BYTES = 1 << 20  # 5 s of stereo float32 at 24 kHz; whatever is larger closes the connection with code 1009
