@@ -8,12 +8,15 @@ from onnx import numpy_helper
 
 from quantize.graph import Feed, Probe, constants, set_constants, set_nodes
 
+ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+
 
 def fold(model: onnx.ModelProto, feed: Feed) -> None:
     """Fold, in place, what is the same at every batch size; ``feed`` is any one run's inputs.
 
     What does not depend on the inputs' values is worked out at batch 2 and at batch 3. Where both agree it becomes a constant; a
-    Reshape whose new shape differs in one place only infers that place.
+    Reshape whose new shape differs in one place only infers that place; equal rows, one for each of the batch, become one row where
+    arithmetic with what does depend on values repeats it.
     """
     valued = {entry.name for entry in model.graph.input}  # tensors that depend on values, not on shapes alone
     shapes: list[str] = []
@@ -33,9 +36,21 @@ def fold(model: onnx.ModelProto, feed: Feed) -> None:
                 name = f"{node.output[0]}_shape"
                 set_constants(model, {name: np.where(a == b, a, -1)})
                 node.input[1] = name
+        for i, name in enumerate(node.input):
+            beside = node.op_type in ARITHMETIC and node.input[1 - i] in valued
+            if beside and name in two and name not in fixed and _repeats(two[name], three[name]):
+                set_constants(model, {f"{name}_row": two[name][:1]})
+                node.input[i] = f"{name}_row"
     set_constants(model, {name: two[name] for name in shapes if name in fixed and name not in known})
     set_nodes(model, [node for node in model.graph.node if not fixed.issuperset(node.output)])
     share(model)
+
+
+def _repeats(two: np.ndarray, three: np.ndarray) -> bool:
+    """Whether both are the same row over and over, a row for each of the batch."""
+    if two.ndim < 2 or two.shape[1:] != three.shape[1:] or 3 * len(two) != 2 * len(three):
+        return False
+    return bool((two == two[0]).all() and (three == two[0]).all())
 
 
 def share(model: onnx.ModelProto) -> None:
