@@ -19,7 +19,7 @@ def document() -> str:
         "|---|---|---|---|---|---|---|---|",
         *(_row(target) for target in targets),
         "",
-        "| target | compute capability | SMs | memory, GB | GB/s | fp16 TFLOP/s | FP8 | shared memory of a block, KiB | power modes | source |",
+        "| target | compute capability | SMs | memory, GB | GB/s | fp16 TFLOP/s | FP8 | shared KiB of a block | power modes | source |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *(_chip_row(target) for target in targets if target.chip is not None),
     ]

@@ -1,0 +1,161 @@
+"""The GPU, through cuda-bindings: its facts, memory on both sides, one stream's copies, and CUDA graphs.
+
+A device owns all memory, streams and graphs that it gave, until `close`. Any thread may use it; `use` makes its context that thread's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flashlips_edge.errors import UserError
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """Contiguous memory on the GPU. CuPy, pycuda, numba and torch take it, and give the like, through `__cuda_array_interface__`."""
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"data": (self.address, False), "shape": self.shape, "typestr": self.dtype.str, "strides": None, "version": 3}
+
+
+class Device:
+    """The first GPU. `driver` is cuda-bindings' driver module; another object with its functions may stand in for it.
+
+    Raises UserError in one sentence: no cuda-bindings, no driver, a driver that does not start, no GPU."""
+
+    def __init__(self, driver: Any = None) -> None:
+        self._driver = driver or import_driver()
+        start(self._driver)
+        self._device = self._call("cuDeviceGet", 0)
+        self.name = self._call("cuDeviceGetName", 256, self._device).split(b"\0")[0].decode()
+        attributes = self._driver.CUdevice_attribute
+        major = self._call("cuDeviceGetAttribute", attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, self._device)
+        minor = self._call("cuDeviceGetAttribute", attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, self._device)
+        self.capability = 10 * major + minor  # 87 is sm_87
+        self.cuda = self._call("cuDriverGetVersion")  # the newest CUDA that the driver takes; 13020 is 13.2
+        self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
+        self._release: list[Callable[[], Any]] = [lambda: self._driver.cuDevicePrimaryCtxRelease(self._device)]
+        self.use()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def use(self) -> None:
+        """Make the device's context the calling thread's."""
+        self._call("cuCtxSetCurrent", self._context)
+
+    def free_memory(self) -> int:
+        """Bytes that nobody holds."""
+        return self._call("cuMemGetInfo")[0]
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype | type) -> DeviceArray:
+        """Memory on the GPU. UserError where there is not enough."""
+        empty = DeviceArray(0, shape, np.dtype(dtype))
+        error, address = self._driver.cuMemAlloc(max(1, empty.nbytes))
+        if int(error) != 0:
+            raise UserError(f"{self.name} has no {empty.nbytes / 1e6:.0f} MB of memory left (CUDA error {int(error)}): end other programs")
+        self._release.append(lambda: self._driver.cuMemFree(address))
+        return DeviceArray(int(address), shape, empty.dtype)
+
+    def pinned(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+        """Memory of the host that the GPU copies from and to by itself."""
+        size = max(1, DeviceArray(0, shape, np.dtype(dtype)).nbytes)
+        address = self._call("cuMemHostAlloc", size, 0)
+        self._release.append(lambda: self._driver.cuMemFreeHost(address))
+        buffer = (ctypes.c_char * size).from_address(int(address))
+        return np.frombuffer(buffer, np.dtype(dtype), int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+    def stream(self) -> int:
+        """A stream of its own, which waits for no other."""
+        stream = self._call("cuStreamCreate", 1)  # CU_STREAM_NON_BLOCKING
+        self._release.append(lambda: self._driver.cuStreamDestroy(stream))
+        return int(stream)
+
+    def copy_in(self, array: DeviceArray, host: np.ndarray, stream: int) -> None:
+        """Enqueue a copy to the GPU; `host` must be contiguous, and be left alone until the stream has done it."""
+        self._call("cuMemcpyHtoDAsync", array.address, host.ctypes.data, array.nbytes, stream)
+
+    def copy_back(self, host: np.ndarray, array: DeviceArray, stream: int) -> None:
+        """Enqueue a copy to contiguous memory of the host."""
+        self._call("cuMemcpyDtoHAsync", host.ctypes.data, array.address, array.nbytes, stream)
+
+    def copy_out(self, array: DeviceArray, stream: int) -> np.ndarray:
+        """The array on the host, when the stream has come so far."""
+        host = np.empty(array.shape, array.dtype)
+        self.copy_back(host, array, stream)
+        self.wait(stream)
+        return host
+
+    def copy_within(self, array: DeviceArray, address: int, stream: int) -> None:
+        """Enqueue a copy from elsewhere on the GPU."""
+        self._call("cuMemcpyDtoDAsync", array.address, address, array.nbytes, stream)
+
+    def wait(self, stream: int) -> None:
+        """Until the stream has done all it was given."""
+        self._call("cuStreamSynchronize", stream)
+
+    def capture(self, stream: int, work: Callable[[], None]) -> Any:
+        """What `work` enqueues on `stream`, as a graph for `launch`; nothing is done yet."""
+        self._call("cuStreamBeginCapture", stream, self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        try:
+            work()
+        finally:
+            graph = self._call("cuStreamEndCapture", stream)
+        made = self._call("cuGraphInstantiate", graph, 0)
+        self._call("cuGraphDestroy", graph)
+        self._release.append(lambda: self._driver.cuGraphExecDestroy(made))
+        return made
+
+    def launch(self, graph: Any, stream: int) -> None:
+        """Enqueue a captured graph."""
+        self._call("cuGraphLaunch", graph, stream)
+
+    def close(self) -> None:
+        """Free everything that the device gave; nothing may be running."""
+        if self._release:
+            self.use()
+        while self._release:
+            self._release.pop()()
+
+    def _call(self, function: str, *arguments: Any) -> Any:
+        """What a driver function gives besides its status. Raises RuntimeError naming function and status."""
+        error, *results = getattr(self._driver, function)(*arguments)
+        if int(error) != 0:
+            raise RuntimeError(f"{function} failed with CUDA error {int(error)}")
+        return (results[0] if len(results) == 1 else results) if results else None
+
+
+def import_driver() -> Any:
+    """cuda-bindings' driver module. UserError without that package."""
+    try:
+        from cuda.bindings import driver
+    except ImportError:
+        raise UserError("the GPU is reached through cuda-bindings, which is missing: pip install 'flashlips-edge[cuda]'") from None
+    return driver
+
+
+def start(driver: Any) -> None:
+    """Start the driver. UserError where there is none, where it does not start, and without a GPU."""
+    try:
+        (error,) = driver.cuInit(0)
+    except RuntimeError:  # libcuda itself is missing
+        raise UserError("there is no NVIDIA driver on this machine: install it, or run on the CPU") from None
+    if int(error) != 0:
+        raise UserError(f"the NVIDIA driver does not start (CUDA error {int(error)}): check that a GPU is there with nvidia-smi")
