@@ -17,6 +17,7 @@ holds nobody up. A callback or a sink is called in a thread of its own. Several 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -109,7 +110,8 @@ class LipSync:
             self._workers = workers
             self._watchdog = Worker("watchdog", self._watch, self._clock)
             self._speech.on_push(workers["speech"].wake)
-            loader = threading.Thread(target=self._load_speech, name="load speech", daemon=True)
+            # No daemon: an interpreter that ends while a network is being loaded crashes, so it waits for this one.
+            loader = threading.Thread(target=self._load_speech, name="load speech")
             for worker in (*workers.values(), self._watchdog):
                 stack.callback(worker.join)
                 stack.callback(worker.stop)
@@ -118,6 +120,7 @@ class LipSync:
             loader.start()
             stack.callback(loader.join, LOAD_S)
             self._stack = stack.pop_all()
+        atexit.register(self.close)  # for the same reason nothing may run in a network's code then
 
     @staticmethod
     def open(
@@ -242,11 +245,10 @@ class LipSync:
     def add_sink(self, name: str, sink: Sink) -> None:
         """Hand every frame and all sound to `sink` from now on, in a thread of its own; the session closes it."""
         self._check_open("add_sink")
-        line = SinkLine(name, sink, self._clock)
         with self._lock:
             if name in self._sinks:
                 raise ValueError(f"there is a sink {name!r} already")
-            self._sinks = {**self._sinks, name: line}
+            self._sinks = {**self._sinks, name: SinkLine(name, sink, self._clock)}
             self._ended.pop(name, None)
 
     def remove_sink(self, name: str) -> str | None:
@@ -341,8 +343,11 @@ class LipSync:
             readers, sinks = list(self._readers), self._sinks
         for reader in readers:
             reader.close()
+        atexit.unregister(self.close)
         with suppress(Exception):
             self._stack.close()
+        for line in sinks.values():
+            line.end()
         for line in sinks.values():
             line.close()
 
@@ -385,6 +390,7 @@ class LipSync:
             worker.watch()
         for name, line in self._sinks.items():
             if line.ended:
+                line.end()  # one that hung ends when its call returns
                 with self._lock:
                     self._sinks = {other: sink for other, sink in self._sinks.items() if other != name}
                     self._ended[name] = line.problem or f"{name} ended"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulation import SteppedClock
@@ -80,6 +81,19 @@ def test_a_metronome_keeps_its_pace_whenever_it_is_called():
     metronome.poll()
     assert 0 <= playback.taken - clock.ns * 48_000 // SECOND <= 960
     assert abs(playback.position_ns() - clock.ns) <= 21_000
+
+
+def test_a_process_that_was_stopped_for_an_hour_does_not_catch_up_with_it():
+    clock = SteppedClock()
+    playback = Playback(clock, 48_000)
+    metronome = Metronome(playback, clock)
+    metronome.poll()
+    clock.ns += 3600 * SECOND
+    metronome.poll()
+    assert playback.taken <= 2.1 * 48_000
+    for _ in range(500):
+        clock.ns += metronome.poll()
+    assert playback.taken == pytest.approx((2 + 10) * 48_000, rel=0.01)
 
 
 def test_a_metronome_goes_on_where_a_loudspeaker_left_off():

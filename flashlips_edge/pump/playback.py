@@ -10,6 +10,7 @@ import numpy as np
 
 from flashlips_edge.pump.clock import SECOND_NS, Clock
 
+LONGEST_NS = 2 * SECOND_NS  # taken at once, at most
 FADE_NS = 5_000_000  # from sound to silence at an interruption, so that it does not click
 
 
@@ -101,7 +102,10 @@ class Playback:
 
 
 class Metronome:
-    """An output without a device: takes from a playback what the clock says is due."""
+    """An output without a device: takes from a playback what the clock says is due.
+
+    Where it was not called for longer than LONGEST_NS (the process was stopped), media time stood still for the rest.
+    """
 
     def __init__(self, playback: Playback, clock: Clock, block_ns: int = 20_000_000):
         self._playback, self._clock = playback, clock
@@ -114,6 +118,10 @@ class Metronome:
         rate = self._playback.sample_rate_hz
         elapsed_ns = self._clock.now_ns() - self._start_ns
         done = self._playback.taken - self._start
+        too_long_ns = elapsed_ns - done * SECOND_NS // rate - LONGEST_NS
+        if too_long_ns > 0:
+            self._start_ns += too_long_ns
+            elapsed_ns -= too_long_ns
         due = elapsed_ns * rate // SECOND_NS
         if due < done:
             return max(1, done * SECOND_NS // rate - elapsed_ns)
