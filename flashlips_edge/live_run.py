@@ -64,11 +64,14 @@ def lip_sync_live(
             face.add_sink(FILE, Recorder(out, face.frame_rate, argument="--out"))
         stop = stack.enter_context(Interrupt())
         stack.callback(voice.close)
-        voice.start(face)
+        started = False
         for frame in tqdm(face.frames(), desc="live", unit="frame"):
+            if face.ready and not started:
+                voice.start(face)
+                started = True
             shown = window is None or window.show(frame)
             over = seconds is not None and time.perf_counter() - start >= seconds
-            if stop.requested or over or not shown or voice.ended:
+            if stop.requested or over or not shown or (started and voice.ended):
                 break
         stats = face.stats()
         problems = [face.remove_sink(name) for name in (FILE, CAMERA) if name in face.sinks or name in stats.problems]

@@ -81,7 +81,7 @@ class LipSync:
         self._clock = clock or MonotonicClock()
         self._opened_ns = self._clock.now_ns()
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self._closed, self._ready = threading.Event(), threading.Event()
         self._readers: list[Mailbox[Frame]] = []
         self._sinks: dict[str, SinkLine] = {}
         self._ended: dict[str, str] = {}  # sinks that ended by themselves, and why
@@ -310,6 +310,11 @@ class LipSync:
         return tuple(name for name, worker in self._workers.items() if worker.stuck)
 
     @property
+    def ready(self) -> bool:
+        """Whether the networks of speech are loaded: what is pushed before waits for them."""
+        return self._ready.is_set()
+
+    @property
     def waiting_ns(self) -> int:
         """How much of what was pushed waits to be heard."""
         return self._speech.waiting_ns
@@ -371,6 +376,7 @@ class LipSync:
         except Exception as error:
             self._ended["speech"] = f"the networks of speech cannot be loaded: {error}".splitlines()[0]
             return
+        self._ready.set()
         if not self._closed.is_set():
             self._workers["speech"].start()
 

@@ -212,6 +212,21 @@ def test_a_microphone_one_percent_off_the_loudspeaker_stays_in_step(monkeypatch,
     assert abs(live.delay_ms()) <= 20
 
 
+def test_a_backlog_of_a_live_source_is_made_good_in_its_pauses(live):
+    """As after a process that stood still for a second: what the microphone had kept comes at once."""
+    sentence = np.concatenate([voice(2), np.zeros(8_000, np.float32)])
+    for _ in range(5):
+        live.say(sentence)
+    live.speech.push(voice(1), 16_000)
+    assert live.speech.waiting_ns > 1100 * MS
+    for _ in range(5):
+        live.say(sentence)
+    assert live.playback.queued_ns < 400 * MS
+    live.frames.clear()
+    live.say(sentence)
+    assert abs(live.delay_ms()) <= 20
+
+
 def test_a_source_that_is_faster_than_speech_is_not_hurried():
     inflow = Inflow(16_000, 48_000)
     for i in range(100):

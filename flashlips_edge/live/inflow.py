@@ -16,6 +16,8 @@ from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 STEER = 0.015  # share by which sound is made shorter or longer at most: a quarter of a semitone, unheard in speech
 TARGET_NS = 195_000_000  # how much sound of a live source shall wait for the ear
 REACT_NS = 3 * SECOND_NS  # in which a deviation is made good
+TOO_MUCH_NS = 100_000_000  # beyond the target, as after a process that stood still: pauses are shortened until it is made good
+QUIET = 0.01  # of full scale
 LIVE_SHARE = 0.05  # a source whose pace differs by less than this from the clock's is live; others are recordings or speech synthesis
 WATCHED_NS = 5 * SECOND_NS
 
@@ -28,6 +30,7 @@ class Inflow:
         self._ear_hz = ear_hz
         self._steered = 0.0
         self._restart()
+        self._live = False
         self._pushed_ns = 0
         self._seen: deque[tuple[int, int, int]] = deque()  # clock time, sound pushed until then, sound waiting
 
@@ -41,8 +44,10 @@ class Inflow:
         if now_ns - since_ns > WATCHED_NS:
             pace = (self._seen[-1][1] - before_ns) / (now_ns - since_ns)
             waits_ns = float(np.median([waiting for *_, waiting in self._seen]))
-            live = abs(pace - 1) < LIVE_SHARE
-            self._steer((waits_ns - TARGET_NS) / REACT_NS if live else 0.0)
+            self._live = abs(pace - 1) < LIVE_SHARE
+            self._steer((waits_ns - TARGET_NS) / REACT_NS if self._live else 0.0)
+        if self._live and waiting_ns > TARGET_NS + TOO_MUCH_NS and np.abs(samples).max(initial=0.0) < QUIET:
+            return np.zeros(0, np.float32), np.zeros(0, np.float32)  # a pause, shortened
         return self._both(samples, last=False)
 
     def flush(self) -> tuple[np.ndarray, np.ndarray]:
