@@ -10,6 +10,7 @@ from flashlips_edge.face.one_euro import OneEuro
 
 DETECT_EVERY = 5  # frames between detections while the face is held
 CORRECTION = 0.15  # share of a detection's disagreement that is taken over
+CUT_LIKENESS = 0.3  # of the held face from frame to frame: below, the picture was cut, and the face is there only if it is found
 LOST_AFTER_NS = 1_000_000_000  # without a detection near the held face for this long, it is lost
 PATCH_PX = 96  # side of the small picture in which flow is measured
 PATCH_SCALE = 1.5  # that picture's side in face widths
@@ -46,9 +47,10 @@ class FaceTracker:
                 return None
         else:
             self._flow(luma)
-            if self._since_detection >= DETECT_EVERY:
+            cut = _likeness(self._patch, _patch(luma, self._state)) < CUT_LIKENESS
+            if cut or self._since_detection >= DETECT_EVERY:
                 self._correct(luma, pts_ns)
-            if pts_ns - self._seen_ns > LOST_AFTER_NS or not _inside(self._state, luma.shape):
+            if (cut and self._seen_ns < pts_ns) or pts_ns - self._seen_ns > LOST_AFTER_NS or not _inside(self._state, luma.shape):
                 self.reset()
                 return None
         assert self._state is not None
@@ -115,6 +117,12 @@ def _state(box: Box) -> np.ndarray:
 
 def _inside(state: np.ndarray, shape: tuple[int, ...]) -> bool:
     return bool(0 <= state[0] < shape[1] and 0 <= state[1] < shape[0])
+
+
+def _likeness(patch: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of two patches, -1 to 1; 0 where one is of one colour."""
+    a, b = (p.astype(np.float32) - p.mean(dtype=np.float32) for p in (patch, other))
+    return float((a * b).sum() / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1.0))
 
 
 def _patch(luma: np.ndarray, state: np.ndarray) -> np.ndarray:
