@@ -104,7 +104,7 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> None:
     names = sorted(
         p.relative_to(folder).as_posix()
         for p in folder.rglob("*")
-        if p.is_file() and p.name != "manifest.json" and not p.name.startswith(".")
+        if p.is_file() and p != folder / "manifest.json" and not p.name.startswith(".")
     )
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     manifest = {"schema": SCHEMA, **fields, "files": files}
