@@ -49,6 +49,8 @@ class Device:
         self.cuda = self._call("cuDriverGetVersion")  # the newest CUDA that the driver takes; 13020 is 13.2
         self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
         self._release: list[Callable[[], Any]] = [lambda: self._driver.cuDevicePrimaryCtxRelease(self._device)]
+        self._graphs: list[Any] = []
+        self._shared = 0
         self.use()
 
     def __enter__(self) -> Device:
@@ -88,6 +90,11 @@ class Device:
         self._release.append(lambda: self._driver.cuStreamDestroy(stream))
         return int(stream)
 
+    def shared_stream(self) -> int:
+        """The one stream of all engines: what one has enqueued is done before what the next does."""
+        self._shared = self._shared or self.stream()
+        return self._shared
+
     def copy_in(self, array: DeviceArray, host: np.ndarray, stream: int) -> None:
         """Enqueue a copy to the GPU; `host` must be contiguous, and be left alone until the stream has done it."""
         self._call("cuMemcpyHtoDAsync", array.address, host.ctypes.data, array.nbytes, stream)
@@ -120,17 +127,24 @@ class Device:
             graph = self._call("cuStreamEndCapture", stream)
         made = self._call("cuGraphInstantiate", graph, 0)
         self._call("cuGraphDestroy", graph)
-        self._release.append(lambda: self._driver.cuGraphExecDestroy(made))
+        self._graphs.append(made)
         return made
 
     def launch(self, graph: Any, stream: int) -> None:
         """Enqueue a captured graph."""
         self._call("cuGraphLaunch", graph, stream)
 
+    def drop(self, graph: Any) -> None:
+        """Free a captured graph that is not running."""
+        self._graphs.remove(graph)
+        self._call("cuGraphExecDestroy", graph)
+
     def close(self) -> None:
         """Free everything that the device gave; nothing may be running."""
         if self._release:
             self.use()
+        while self._graphs:
+            self.drop(self._graphs[-1])
         while self._release:
             self._release.pop()()
 

@@ -1,0 +1,318 @@
+"""python -m targets.build TARGET: a device's bundle, made anywhere, and where it can be its engine.
+
+export -> low precision -> kernels -> bundle -> engine. Each result is kept, so that a killed run goes on and a second one takes seconds;
+the same inputs give the same bytes; what stands in the place of the result stays usable until the new one is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from tqdm import tqdm
+
+from flashlips_edge.bundle import GRAPHS, Bundle, write_manifest
+from flashlips_edge.engines import build as device_build
+from flashlips_edge.engines import engine_folder
+from flashlips_edge.engines.cuda import Device
+from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
+from flashlips_edge.engines.plans import compile_plan, shape_ranges
+from flashlips_edge.engines.tensorrt import load_library
+from flashlips_edge.errors import UserError
+from flashlips_edge.models.presets import FOLDER as PRESETS
+from flashlips_edge.models.presets import load_preset
+from kernels.chips import TABLES
+from kernels.command import command
+from kernels.precision import INTERPRETED
+from kernels.table import LOW, Target, find_target, names
+from quantize import calibration
+from targets import nodes, remote
+from targets.folders import only_one, put
+from targets.stages import Stages, code, digest, digests, versions
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = Path("work/targets")
+AS_INITIALISED = "none"  # of weights
+NO_LOW = "none"  # of formats
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be built. `weights` is None for networks as initialised, `form` None where nothing goes to low precision."""
+
+    target: Target
+    preset: str
+    weights: Path | None
+    form: str | None
+    videos: Path | None
+    out: Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m targets.build", description="A device's bundle and engine.")
+    parser.add_argument("target", help=", ".join(names()))
+    parser.add_argument("--preset", help="network sizes; the target's own unless named")
+    parser.add_argument("--weights", help="folder of trained weights, weights/PRESET unless named; none: networks as initialised")
+    parser.add_argument("--format", help=f"low precision: {', '.join(LOW)}, or none; the target's first unless named")
+    parser.add_argument("--calibration", type=Path, help="folder of videos; the recorded training data unless named")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of all bundles, {OUT} unless named")
+    parser.add_argument("--host", help="user@device: send the bundle there over ssh and build the engine")
+    options = parser.parse_args()
+    if options.host:
+        remote.check_host(options.host)
+    order = ordered(options.target, options.preset, options.weights, options.format, options.calibration, options.out)
+    with only_one(order.out):
+        start = time.monotonic()
+        bundle, cached = build(order, lambda line: print(line, flush=True))
+        summary(bundle, cached, time.monotonic() - start)
+    if options.host:
+        remote.build_there(bundle.folder, options.host)
+    else:
+        rest(order.target, bundle)
+
+
+def ordered(target: str, preset: str | None, weights: str | None, form: str | None, videos: Path | None, out: Path) -> Order:
+    """The checked order. UserError for what is wrong with it."""
+    found = find_target(target, "TARGET")
+    preset = preset or found.preset
+    load_preset(preset)
+    folder = None if weights == AS_INITIALISED else Path(weights) if weights else ROOT / "weights" / preset
+    if folder is not None and not folder.is_dir():
+        what = f"--weights {folder}: no such folder" if weights else f"--weights is missing: preset {preset} has no trained weights here"
+        raise UserError(f"{what}; name a folder that training wrote, or none for networks as initialised, which only serve measurements")
+    if form not in (None, NO_LOW, *found.precision.formats):
+        raise UserError(f"--format {form}: target {target} takes {', '.join(found.precision.formats)} or none")
+    if form is None:
+        form = NO_LOW if folder is None else found.precision.formats[0]
+    if form == NO_LOW:
+        return Order(found, preset, folder, None, None, out)
+    videos = videos or calibration.default_folder()
+    if not videos.is_dir():
+        raise UserError(f"--calibration {videos}: no such folder")
+    return Order(found, preset, folder, form, videos, out)
+
+
+def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
+    """The bundle, and whether it was there already, made of the same inputs."""
+    folder = order.out / f"{order.target.name}-{order.preset}"
+    inputs = all_inputs(order)
+    if (found := _finished(folder, digest(inputs))) is not None:
+        return found, True
+    stages = Stages(order.out / "stages", 4 if order.target.chip else 3, say)
+    stages.folder.mkdir(parents=True, exist_ok=True)
+    for half_made in (*stages.folder.glob(".bundle.*"), *order.out.glob(".assembly*")):
+        shutil.rmtree(half_made)
+    exported = stages.run(f"export-{order.preset}", inputs["export"], lambda place: _export(order, place))
+    lower = stages.run(f"precision-{order.target.name}-{order.preset}", inputs["precision"], lambda place: _lower(order, exported, place))
+    cubins = None
+    if order.target.chip is not None:
+        cubins = stages.run(f"kernels-{order.target.name}-{order.preset}", inputs["kernels"], lambda place: _kernels(order, place))
+    say(f"[{stages.count}/{stages.count}] bundle")
+    assembly = order.out / f".assembly-{folder.name}"
+    bundle = _assemble(order, lower, cubins, assembly, digest(inputs))
+    if order.target.engine == "tensorrt_rtx":
+        _compile_anywhere(bundle, order.target, say)
+    put(assembly, folder)
+    return Bundle.open(folder), False
+
+
+def all_inputs(order: Order) -> dict[str, Any]:
+    """What each stage's result depends on: weights, sizes, tables, code, versions."""
+    weights = digests(order.weights.glob("*"), order.weights) if order.weights else {}
+    preset = digests([PRESETS / f"{order.preset}.yaml"], PRESETS)
+    tools = versions("torch", "onnx", "numpy")
+    shared = ("flashlips_edge/*.py", "flashlips_edge/engines/*.py")
+    export = {
+        "weights": weights,
+        "preset": preset,
+        "tools": tools,
+        "code": code(ROOT, "flashlips_edge/models/*.py", "flashlips_edge/training/*.py"),
+    }
+    table = digests([TABLES / f"{order.target.name}.yaml"], TABLES)
+    precision = {
+        "export": export,
+        "table": table,
+        "form": order.form,
+        "videos": _listing(order.videos) if order.videos else [],
+        "tools": versions("onnxruntime", "nvidia-modelopt", "opencv-python-headless"),
+        "code": code(ROOT, "quantize/*.py", "targets/plain.py", "flashlips_edge/talking/*.py", "flashlips_edge/face/*.py"),
+    }
+    kernels = {"preset": preset, "table": table, "tools": versions("triton", "torch"), "code": code(ROOT, "kernels/**/*.py")}
+    return {
+        "export": export,
+        "precision": precision,
+        "kernels": kernels if order.target.chip else {},
+        "tools": versions("tensorrt_rtx") if order.target.engine == "tensorrt_rtx" else {},
+        "code": code(ROOT, "targets/*.py", *shared),
+    }
+
+
+def _listing(videos: Path) -> list[list[Any]]:
+    return [[path.relative_to(videos).as_posix(), path.stat().st_size] for path in sorted(videos.rglob("*")) if path.is_file()]
+
+
+def _finished(folder: Path, key: str) -> Bundle | None:
+    """The bundle in `folder` if it is whole and was made of these inputs."""
+    try:
+        bundle = Bundle.open(folder) if folder.is_dir() else None
+    except UserError:
+        return None  # not whole: it is made again
+    return bundle if bundle is not None and bundle.manifest.get("build") == key else None
+
+
+def _export(order: Order, place: Path) -> None:
+    from flashlips_edge.training.export import export
+
+    card = order.weights / "MODEL_CARD.md" if order.weights else None
+    export(order.preset, order.weights, place, card if card is not None and card.is_file() else None)
+
+
+def _lower(order: Order, exported: Path, place: Path) -> None:
+    precision, limits, chip = order.target.precision, order.target.limits, order.target.chip
+    source = Bundle.open(exported)
+    if order.form is None or order.videos is None:
+        from targets.plain import convert
+
+        convert(source, precision.rest, limits.golden_error, place)
+        return
+    from quantize import build as quantisation
+    from quantize.policy import Budget
+    from quantize.targets import TARGETS
+    from quantize.targets import Target as Wanted
+
+    wanted = TARGETS.get(order.target.name)
+    if chip is not None and wanted is None:
+        title = f"{chip.device}, sm_{chip.capability}, {order.target.engine}"
+        rates = (2 * chip.matmul, chip.matmul, chip.bandwidth)
+        wanted = Wanted(title, precision.formats, precision.rest, precision.low, False, *rates)
+    assert wanted is not None
+    budget = Budget(mouth_db=limits.mouth_db)
+    quantisation.build(source, order.target.name, wanted, order.form, order.videos, budget, place)
+
+
+def _kernels(order: Order, place: Path) -> None:
+    from kernels.aot.compile import compile_kernel
+    from kernels.aot.folder import check, write
+    from kernels.specialisation import collect
+
+    if INTERPRETED.value:
+        raise UserError("TRITON_INTERPRET is set, and interpreted kernels cannot be compiled: unset it")
+    chip = order.target.chip
+    assert chip is not None
+    wanted = collect(load_preset(order.preset), 1, chip.capability)
+    compiled = [compile_kernel(each, chip) for each in tqdm(wanted, "kernels", unit="kernel", leave=False)]
+    check(compiled, chip)
+    work = place.with_name(f".{place.name}.work")
+    write(work, compiled, chip, order.preset, [1])
+    work.rename(place)
+
+
+def _assemble(order: Order, lower: Path, cubins: Path | None, assembly: Path, key: str) -> Bundle:
+    """The bundle of a device: graphs, cubins, and what the device shall hold the engine to."""
+    target, limits = order.target, order.target.limits
+    source = Bundle.open(lower)
+    shutil.copytree(lower, assembly)
+    if cubins is not None:
+        shutil.copytree(cubins, assembly / "cubins")
+    entries = {}
+    for name, entry in source.manifest["graphs"].items():
+        model = onnx.load(str(source.graph_path(name)))
+        if (opset := nodes.opset(model)) > target.opset:
+            raise UserError(
+                f"graph {name} is written in opset {opset}, and the engine of target {target.name} reads {target.opset} at most"
+            )
+        entries[name] = entry | {"opset": opset, "nodes": nodes.asked(model)}
+    fields = {key: value for key, value in source.manifest.items() if key not in ("schema", "files", "graphs")}
+    wanted = {
+        "name": target.name,
+        "device": target.device,
+        "engine": target.engine,
+        "capability": target.chip.capability if target.chip else 0,
+        "builds_for": list(target.builds_for),
+        "batch": limits.batch,
+        "workspace_mb": limits.workspace_mb,
+        "golden_error": float(limits.golden_error),
+        "fallback_share": float(limits.fallback_share),
+    }
+    write_manifest(assembly, fields | {"graphs": entries, "targets": [target.name], "target": wanted, "build": key})
+    bundle = Bundle.open(assembly)
+    for name in GRAPHS:
+        error = device_build.golden_error(bundle, name, OnnxRuntimeEngine(bundle.graph_path(name)))
+        if not error <= (allowed := bundle.manifest["graphs"][name].get("golden_tolerance", limits.golden_error)):
+            raise UserError(f"graph {name}: its golden outputs come out {error:.1%} of the largest apart, and {allowed:.1%} is allowed")
+    return bundle
+
+
+def _compile_anywhere(bundle: Bundle, target: Target, say: Callable[[str], None]) -> None:
+    """TensorRT-RTX compiles without a GPU, for several; what needs one, the layers' precision and the golden check, is the device's."""
+    library, start = load_library(target.engine), time.monotonic()
+    plans, graphs, logs = {}, {}, []
+    for name in GRAPHS:
+        ranges = shape_ranges(bundle, name, target.limits.batch)
+        plan = compile_plan(library, bundle.graph_path(name).read_bytes(), name, ranges, target.limits.workspace_mb, target.builds_for)
+        plans[name], graphs[name] = plan.image, {"precision": {}, "golden_error": None}
+        logs.append(f"== {name}\n{plan.log}\n")
+        say(f"engine of {name}: {len(plan.image) / 1e6:.1f} MB for {', '.join(target.builds_for)}")
+    fields = {
+        "library": target.engine,
+        "version": library.__version__,
+        "gpu": "",
+        "capabilities": [int(each.removeprefix("SM")) for each in target.builds_for],
+        "driver": 0,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    engine_folder.write(bundle, fields, plans, graphs, b"", "".join(logs))
+
+
+def summary(bundle: Bundle, cached: bool, seconds: float) -> None:
+    """Path, size, time, and the precision of what the networks compute."""
+    size = sum(path.stat().st_size for path in bundle.folder.rglob("*") if path.is_file())
+    counts: Counter[str] = Counter()
+    for entry in bundle.manifest["graphs"].values():
+        counts.update(entry["nodes"].values())
+    kernels = bundle.folder / "cubins" / "manifest.json"
+    compiled = f", {len(json.loads(kernels.read_text())['kernels'])} kernels" if kernels.is_file() else ""
+    how = f"as it was, its inputs are the same ({seconds:.0f} s)" if cached else f"{seconds:.0f} s"
+    print(f"{bundle.folder}: {size / 1e6:.1f} MB, layers {device_build.mix(dict(sorted(counts.items())))}{compiled}, {how}")
+
+
+def rest(target: Target, bundle: Bundle) -> None:
+    """What is left to do, or what can be done with it now; where this machine is the device, its engine."""
+    run = f"python -m flashlips_edge.run --bundle {bundle.folder} --avatar FACE.mp4 --audio SPEECH.wav"
+    command = f"python -m flashlips_edge.engines.build {bundle.folder}"
+    if target.engine == "onnxruntime":
+        print(f"it runs here: {run}")
+    elif target.engine == "tensorrt_rtx":
+        print(
+            f"its engine is built; copy the folder to a PC with {' or '.join(target.builds_for)}, pip install 'flashlips-edge[rtx]', then {run}"
+        )
+    elif _is_device(target):
+        print("this is the device: its engine")
+        with Device() as device:
+            device_build.build(bundle, load_library(target.engine), device, lambda line: print(line, flush=True))
+    else:
+        print(f"what is left is done on the device ({target.device}): copy the folder there, then {command}")
+        print(f"or from here: make engine TARGET={target.name} HOST=user@device")
+
+
+def _is_device(target: Target) -> bool:
+    if importlib.util.find_spec(target.engine) is None or target.chip is None:
+        return False
+    try:
+        with Device() as device:
+            return device.capability == target.chip.capability
+    except UserError:
+        return False
+
+
+if __name__ == "__main__":
+    command("targets.build", main)
