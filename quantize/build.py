@@ -83,7 +83,7 @@ def _digest(bundle: Bundle) -> str:
 
 
 def _listing(videos: Path) -> list[list[Any]]:
-    return [[path.relative_to(videos).as_posix(), path.stat().st_size] for path in sorted(videos.rglob("*")) if path.is_file()]
+    return [[path.relative_to(videos).as_posix(), path.stat().st_size] for path in calibration.videos_in(videos)]
 
 
 def _frames(path: Path, bundle: Bundle, videos: Path) -> CalibrationSet:

@@ -182,15 +182,8 @@ def _references(networks: Networks, face: _Face, number: int) -> np.ndarray:
 
 
 def _recorded(folder: Path, networks: Networks) -> list[_Face]:
-    """Videos, at most VIDEOS_PER_SET of each folder."""
-    if not folder.is_dir():
-        raise UserError(f"--calibration {folder}: no such folder; name one that holds videos")
-    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    paths = [path for place in places for path in _some(place)]
-    if not paths:
-        raise UserError(f"--calibration {folder} is empty: it, or the folders in it, must hold videos ({', '.join(VIDEOS)})")
     faces, why = [], ""
-    for path in tqdm(paths, "calibration videos", unit="video", leave=False):
+    for path in tqdm(videos_in(folder), "calibration videos", unit="video", leave=False):
         with tempfile.TemporaryDirectory() as store:
             try:
                 clip = Recording.open(path, networks.crop_size, None, Path(store), limit_ns=SOUND_S * 1_000_000_000)
@@ -202,6 +195,17 @@ def _recorded(folder: Path, networks: Networks) -> list[_Face]:
     if not faces:
         raise UserError(f"--calibration {folder}: no video there can be used: {why.rstrip('.')}")
     return faces
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """Those that are looked at: at most VIDEOS_PER_SET of the folder and of each folder in it. UserError where there is none."""
+    if not folder.is_dir():
+        raise UserError(f"--calibration {folder}: no such folder; name one that holds videos")
+    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    paths = [path for place in places for path in _some(place)]
+    if not paths:
+        raise UserError(f"--calibration {folder} is empty: it, or the folders in it, must hold videos ({', '.join(VIDEOS)})")
+    return paths
 
 
 def _some(place: Path) -> list[Path]:

@@ -65,26 +65,26 @@ def finetune(bundle: Bundle, weights: Path, feeds: list[Feed], steps: int, out: 
     truth = _Pictures(teacher["editor"], teacher["latent_decoder"], preset["editor"]["rows"][0])
     batches = [tuple(torch.from_numpy(feed[name]) for name in ("latent", "reference_latents", "lips")) for feed in feeds]
     _check(bundle, truth, feeds)
+    return _export(bundle, weights, learn(truth, batches, steps), out)
+
+
+def learn(truth: nn.Module, batches: list[tuple[Tensor, ...]], steps: int) -> nn.Module:
+    """A copy of ``truth`` that, once its layers round, gives nearly what ``truth`` gives; the last of a batch are the lips."""
     student = copy.deepcopy(truth).requires_grad_(True)
-    hooks = _round(student)
-    with torch.no_grad():
-        for batch in batches:
-            student(*batch)
-    for hook in hooks:
-        hook.watching = False
-    optimiser = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], RATE)
+    round_layers(student, batches)
+    optimiser = torch.optim.Adam([parameter for parameter in student.parameters() if parameter.requires_grad], RATE)
     random = torch.Generator().manual_seed(0)
     for _ in trange(steps, desc="fine-tuning", leave=False):
-        latent, references, lips = batches[int(torch.randint(len(batches), (1,), generator=random))]
+        *latents, lips = batches[int(torch.randint(len(batches), (1,), generator=random))]
         lips = lips + LIPS_NOISE * torch.randn(lips.shape, generator=random)
         with torch.no_grad():
-            wanted = truth(latent, references, lips)
-        given = student(latent, references, lips)
+            wanted = truth(*latents, lips)
+        given = student(*latents, lips)
         loss = nn.functional.mse_loss(given, wanted) + LIPS_WEIGHT * nn.functional.mse_loss(LIPS.cut(given), LIPS.cut(wanted))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return _export(bundle, weights, student, out)
+    return _whole(student)
 
 
 class _Pictures(nn.Module):
@@ -98,13 +98,29 @@ class _Pictures(nn.Module):
         return self.decoder(self.editor(latent, references, lips)[:, :, self.first_row :])
 
 
-def _round(student: nn.Module) -> list[_RoundedInput]:
+def round_layers(student: nn.Module, batches: list[tuple[Tensor, ...]]) -> None:
+    """Make every convolution and product round its weight and its input, within the range that the batches show."""
     hooks = []
     for module in [module for module in student.modules() if isinstance(module, LAYERS)]:
         parametrize.register_parametrization(module, "weight", _RoundedWeight())
         hooks.append(_RoundedInput())
         module.register_forward_pre_hook(hooks[-1])
-    return hooks
+    with torch.no_grad():
+        for batch in batches:
+            student(*batch)
+    for hook in hooks:
+        hook.watching = False
+
+
+def _whole(student: nn.Module) -> nn.Module:
+    """The student without rounding, with the weights that were rounded."""
+    for module in student.modules():
+        if parametrize.is_parametrized(module):
+            original = module.parametrizations.weight.original.detach().clone()  # type: ignore[union-attr]
+            parametrize.remove_parametrizations(module, "weight")
+            module.weight.data = original  # type: ignore[union-attr]
+            module._forward_pre_hooks.clear()
+    return student
 
 
 def _check(bundle: Bundle, truth: _Pictures, feeds: list[Feed]) -> None:
@@ -115,19 +131,14 @@ def _check(bundle: Bundle, truth: _Pictures, feeds: list[Feed]) -> None:
         raise UserError(f"--finetune: bundle {bundle.folder} was not made from the weights in weights/{bundle.preset}")
 
 
-def _export(bundle: Bundle, weights: Path, student: _Pictures, out: Path) -> Bundle:
-    for module in student.modules():
-        if parametrize.is_parametrized(module):
-            original = module.parametrizations.weight.original.detach().clone()  # type: ignore[union-attr]
-            parametrize.remove_parametrizations(module, "weight")
-            module.weight.data = original  # type: ignore[union-attr]
+def _export(bundle: Bundle, weights: Path, student: nn.Module, out: Path) -> Bundle:
     with tempfile.TemporaryDirectory() as folder:
         tuned = Path(folder)
         for path in (*weights.glob("*.safetensors"), weights / "lips.json"):
             shutil.copyfile(path, tuned / path.name)
         autoencoder = networks(load_preset(bundle.preset))["autoencoder"]
         load_weights(weights / "autoencoder.safetensors", autoencoder)
-        autoencoder.decoder.load_state_dict(student.decoder.state_dict())  # type: ignore[union-attr]
+        autoencoder.decoder.load_state_dict(student.decoder.state_dict())  # type: ignore[union-attr,operator]
         save_weights(tuned / "autoencoder.safetensors", autoencoder)
         save_weights(tuned / "editor.safetensors", student.editor)
         export.export(bundle.preset, tuned, out, weights / "MODEL_CARD.md")

@@ -10,13 +10,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
-from quantize import folding, graph, layers, layout, policy, qdq, ranges, rtx, targets
+from quantize import finetune, folding, graph, layers, layout, policy, qdq, ranges, rtx, targets
 from quantize.layers import Layer
 from quantize.sensitivity import Damage
 
@@ -241,6 +243,34 @@ def test_of_two_layers_that_cost_alike_the_one_that_saves_more_goes_low() -> Non
 def test_a_target_is_not_given_what_it_cannot_do(target: str, form: str | None, words: str) -> None:
     with pytest.raises(UserError, match=words):
         targets.find(target, form)
+
+
+def test_fine_tuning_brings_a_rounding_network_nearer_to_itself() -> None:
+    torch.manual_seed(0)
+    truth = Painter().eval().requires_grad_(False)
+    truth.first.weight[:, 0, 0, 0] = 6  # the one large weight of a channel makes its steps coarse
+    batches = [(torch.randn(2, 3, 40, 40), torch.randn(2, 12)) for _ in range(4)]
+
+    def error(network: nn.Module) -> float:
+        rounding = copy.deepcopy(network)
+        finetune.round_layers(rounding, batches)
+        with torch.no_grad():
+            return float(torch.stack([nn.functional.mse_loss(rounding(*batch), truth(*batch)) for batch in batches]).mean())
+
+    tuned = finetune.learn(truth, batches, 80)
+    assert tuned.state_dict().keys() == truth.state_dict().keys()
+    assert error(tuned) < 0.99 * error(truth)
+
+
+class Painter(nn.Module):
+    """A picture [B, 3, 40, 40] and lips [B, 12] to a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lips, self.first, self.second = nn.Linear(12, 8), nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, picture: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
+        return self.second(nn.functional.silu(self.first(picture) + self.lips(lips)[:, :, None, None]))
 
 
 @pytest.mark.parametrize(("target", "form"), [("orin", "int8"), ("datacentre", "fp8")])
