@@ -5,6 +5,8 @@ TORCH ?= torch==2.13.0
 WEIGHTS ?= weights/nano
 # what `make quantize` makes a bundle for: cpu, orin or datacentre
 TARGET ?= cpu
+# how long `make soak` runs
+HOURS ?= 72
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -13,7 +15,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # keeps the run-time packages under 400 MB on disk: newer versions are 26 MB larger
 SMALL := "opencv-python-headless<4.12"
 
-.PHONY: demo test train ablations bundle evaluate quantize bench-kernels lint wheel clean
+.PHONY: demo test train ablations bundle evaluate quantize bench-kernels soak lint wheel clean
 
 demo: $(VENV)/run.stamp
 	$(PY) -m flashlips_edge.demo
@@ -39,6 +41,9 @@ quantize: $(VENV)/dev.stamp
 
 bench-kernels: $(VENV)/dev.stamp
 	$(PY) -m kernels.bench
+
+soak: $(VENV)/run.stamp
+	$(PY) -m flashlips_edge.soak --hours $(HOURS) --report out/soak.json
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .
