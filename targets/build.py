@@ -255,7 +255,9 @@ def _assemble(order: Order, lower: Path, cubins: Path | None, assembly: Path, ke
 def _compile_anywhere(bundle: Bundle, target: Target, say: Callable[[str], None]) -> None:
     """TensorRT-RTX compiles without a GPU, for several; what needs one, the layers' precision and the golden check, is the device's."""
     library, start = load_library(target.engine), time.monotonic()
-    plans, graphs, logs = {}, {}, []
+    plans: dict[str, bytes] = {}
+    graphs: dict[str, dict[str, Any]] = {}
+    logs = []
     for name in GRAPHS:
         ranges = shape_ranges(bundle, name, target.limits.batch)
         plan = compile_plan(library, bundle.graph_path(name).read_bytes(), name, ranges, target.limits.workspace_mb, target.builds_for)
@@ -292,9 +294,8 @@ def rest(target: Target, bundle: Bundle) -> None:
     if target.engine == "onnxruntime":
         print(f"it runs here: {run}")
     elif target.engine == "tensorrt_rtx":
-        print(
-            f"its engine is built; copy the folder to a PC with {' or '.join(target.builds_for)}, pip install 'flashlips-edge[rtx]', then {run}"
-        )
+        cards = " or ".join(target.builds_for)
+        print(f"its engine is built; copy the folder to a PC with {cards}, pip install 'flashlips-edge[rtx]', then {run}")
     elif _is_device(target):
         print("this is the device: its engine")
         with Device() as device:

@@ -32,6 +32,9 @@ class Stages:
             self.say(f"[{self.done}/{self.count}] {name}: as before")
             return place
         self.say(f"[{self.done}/{self.count}] {name}")
+        for old in self.folder.glob(f".{name}-{'?' * KEY}.work"):
+            if old.name != f".{place.name}.work":  # what is half made of these inputs is gone on with
+                shutil.rmtree(old)
         start = time.monotonic()
         make(place)
         for old in self.folder.glob(f"{name}-{'?' * KEY}"):
