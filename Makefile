@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # what `make bundle` exports; after `make train`: make WEIGHTS=work/nano bundle
 WEIGHTS ?= weights/nano
-# what `make quantize` makes a bundle for: cpu, orin or datacentre
+# what `make quantize`, `engine` and `bench` are for: docs/targets.md has them all
 TARGET ?= cpu
 # how long `make soak` runs
 HOURS ?= 72
@@ -15,7 +15,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # keeps the run-time packages under 400 MB on disk: newer versions are 26 MB larger
 SMALL := "opencv-python-headless<4.12"
 
-.PHONY: demo test train ablations bundle evaluate quantize bench-kernels soak lint wheel clean
+.PHONY: demo test train ablations bundle evaluate quantize engine bench doctor bench-kernels soak lint wheel clean
 
 demo: $(VENV)/run.stamp
 	$(PY) -m flashlips_edge.demo
@@ -38,6 +38,17 @@ evaluate: $(VENV)/dev.stamp
 
 quantize: $(VENV)/dev.stamp
 	$(PY) -m quantize --target $(TARGET)
+
+# make engine TARGET=orin [PRESET=edge] [WEIGHTS=work/edge] [CALIBRATION=videos] [HOST=user@device]
+engine: $(VENV)/dev.stamp
+	$(PY) -m targets.build $(TARGET) $(if $(PRESET),--preset $(PRESET)) $(if $(filter-out file,$(origin WEIGHTS)),--weights $(WEIGHTS)) \
+		$(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(HOST),--host $(HOST))
+
+bench: $(VENV)/dev.stamp
+	$(PY) -m benchmarks.engines $(TARGET) $(if $(PRESET),--preset $(PRESET))
+
+doctor: $(VENV)/run.stamp
+	$(PY) -m flashlips_edge.doctor
 
 bench-kernels: $(VENV)/dev.stamp
 	$(PY) -m kernels.bench

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from test_quantize_bundle import convolutional
 
 from flashlips_edge.bundle import GRAPHS, Bundle, write_manifest
 from flashlips_edge.engines import build as device_build
-from flashlips_edge.engines import engine_folder
+from flashlips_edge.engines import choice, engine_folder
 from flashlips_edge.engines.cuda import Device, DeviceArray
 from flashlips_edge.engines.engine_folder import EngineFolder
 from flashlips_edge.engines.layers import compare
@@ -101,13 +102,13 @@ def test_an_engine_gives_what_the_graph_gives_and_takes_memory_once(bundle: Bund
     reference = OnnxRuntimeEngine(bundle.graph_path("latent_encoder"))
     assert engine.input_shapes == {"image": ("free", 3, 160, 160)}
     taken = driver.count["cuMemAlloc"]
-    for batch, seed in ((1, 0), (1, 1), (4, 2), (1, 3)):
+    for batch, seed in ((1, 0), (1, 1), (4, 2), (1, 3), (5, 4)):
         given = image(batch, seed)
         outputs = engine.run({"image": given})
         np.testing.assert_allclose(outputs["latent"], reference.run({"image": given})["latent"], rtol=1e-5, atol=1e-6)
     assert driver.count["cuMemAlloc"] == taken
-    assert (driver.count["cuStreamBeginCapture"], driver.count["cuGraphLaunch"]) == (2, 4)  # one graph for each shape, launched each time
-    assert engine.runs == 4
+    assert (driver.count["cuStreamBeginCapture"], driver.count["cuGraphLaunch"]) == (2, 6)  # one graph for each shape, launched each time
+    assert engine.runs == 6  # five frames are four and one
 
 
 def test_what_a_run_gave_is_the_caller_s(bundle: Bundle, device: Device) -> None:
@@ -155,11 +156,11 @@ def test_arrays_of_others_are_taken_by_their_interface(bundle: Bundle, device: D
     ("inputs", "words"),
     [
         ({}, r"inputs are \[\], the graph takes \['image'\]"),
-        ({"image": image(5)}, r"shape \(5, 3, 160, 160\), the engine takes float32 from \(1, .*\) to \(4, "),
+        ({"image": image(1)[:, :, :80]}, r"shape \(1, 3, 80, 160\), the engine takes float32 from \(1, .*\) to \(4, "),
         ({"image": image(1).astype(np.float64)}, "input image is float64"),
         ({"image": image(1)[0]}, r"of shape \(3, 160, 160\)"),
     ],
-    ids=["missing", "too many", "type", "rank"],
+    ids=["missing", "size", "type", "rank"],
 )
 def test_a_wrong_input_is_named(inputs: dict[str, np.ndarray], words: str, bundle: Bundle, device: Device) -> None:
     with pytest.raises(ValueError, match=words):
@@ -321,6 +322,55 @@ def test_no_engine_file_lies_outside(name: str, bundle: Bundle, device: Device, 
 
 def test_a_bundle_without_an_engine_has_none(bundle: Bundle) -> None:
     assert EngineFolder.open(bundle) is None
+
+
+@pytest.fixture()
+def here(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """This machine has an Orin's GPU and TensorRT: the stand-ins."""
+    library = tensorrt()
+    device = Device(Driver())
+    monkeypatch.setattr(choice, "_device", lambda: device)
+    monkeypatch.setattr(choice, "load_library", lambda name: library)
+    monkeypatch.setattr(choice, "_loaded", OrderedDict())
+    choice._say.cache_clear()
+    return library
+
+
+def test_the_run_path_takes_the_engine_that_was_built(bundle: Bundle, device: Device, here: Any) -> None:
+    built(bundle, device, tensorrt())
+    networks, plain = Networks(bundle), OnnxRuntimeEngine(bundle.graph_path("latent_encoder"))
+    crops = np.random.default_rng(0).integers(0, 256, (6, 160, 160, 3)).astype(np.uint8)
+    assert isinstance(networks.engine("latent_encoder"), TensorRtEngine)
+    expected = plain.run({"image": np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32) / 255})["latent"]
+    np.testing.assert_allclose(networks.encode(crops), expected, rtol=1e-4, atol=1e-5)
+    assert Networks(bundle).engine("latent_encoder") is networks.engine("latent_encoder")
+
+
+def test_an_engine_that_answers_wrongly_today_is_refused(bundle: Bundle, device: Device, here: Any) -> None:
+    built(bundle, device, tensorrt())
+    here.spoil = 0.5
+    with pytest.raises(
+        UserError, match=r"differs from its golden outputs by 50.0% of the largest, and 1% is allowed; build it again with python"
+    ):
+        Networks(bundle).engine("editor")
+
+
+def test_an_engine_of_another_tensorrt_is_refused(bundle: Bundle, device: Device, here: Any) -> None:
+    built(bundle, device, tensorrt("8.6.1"))
+    with pytest.raises(UserError, match="was built by tensorrt 8.6.1 and this is 10.3.0; build it again"):
+        Networks(bundle).engine("editor")
+
+
+def test_without_an_engine_the_networks_run_elsewhere_and_it_is_said(
+    bundle: Bundle, here: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(Networks(bundle).engine("editor"), OnnxRuntimeEngine)
+    Networks(bundle).engine("latent_encoder")
+    (said,) = [record.message for record in caplog.records]
+    assert "run on the CPU: no TensorRT engine was built for them; build it again with python -m flashlips_edge.engines.build" in said
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    Networks(bundle).engine("lips_encoder")
+    assert "run on the GPU through ONNX Runtime" in caplog.records[-1].message
 
 
 JSON = st.recursive(

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, or on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flashlips_edge.errors import UserError
 
 
 class OnnxRuntimeEngine:
-    """One graph, loaded on the CPU.
+    """One graph, loaded on the CPU, or with `gpu` on the GPU as far as its CUDA provider goes.
 
     `input_shapes` and `output_shapes` map a tensor's name to its shape; a free axis is named by a string or None.
     `runs` and `seconds` count what the engine has done since it was loaded. Without `fuse_quantised` every Q/DQ pair of a quantised
@@ -20,7 +20,7 @@ class OnnxRuntimeEngine:
     Raises UserError when the file is not a graph that ONNX Runtime can load.
     """
 
-    def __init__(self, graph_path: Path, threads: int = 2, fuse_quantised: bool = True):
+    def __init__(self, graph_path: Path, threads: int = 2, fuse_quantised: bool = True, gpu: bool = False):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -28,8 +28,9 @@ class OnnxRuntimeEngine:
         # A spinning pool would take the core that decodes the next frame.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.disable_quant_qdq", "0" if fuse_quantised else "1")
+        providers = [*(["CUDAExecutionProvider"] if gpu else []), "CPUExecutionProvider"]
         try:
-            self._session = onnxruntime.InferenceSession(str(graph_path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(graph_path), options, providers=providers)
         except Exception as error:  # ONNX Runtime has no common base class for its own
             raise UserError(f"the graph {graph_path} cannot be loaded by ONNX Runtime: {_first_line(error)}") from error
         self.input_shapes = {tensor.name: tuple(tensor.shape) for tensor in self._session.get_inputs()}

@@ -103,7 +103,14 @@ class TensorRtEngine:
         self.close()
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Every output by name, for `inputs` by name. A missing, unknown or misshapen input is a ValueError."""
+        """Every output by name, for `inputs` by name. A missing, unknown or misshapen input is a ValueError; more frames than the engine
+        takes at once go through it one part after another."""
+        at_once = min(ranges[2][0] for ranges in self._ranges.values())
+        frames = max((len(array) for array in inputs.values()), default=0)
+        if frames > at_once:
+            starts = range(0, frames, at_once)
+            parts = [self.run({name: array[i : i + at_once] for name, array in inputs.items()}) for i in starts]
+            return {name: np.concatenate([part[name] for part in parts]) for name in self.output_shapes}
         with self._lock:
             start = time.perf_counter()
             self._device.use()

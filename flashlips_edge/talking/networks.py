@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import floor
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from flashlips_edge.bundle import GRAPHS, Bundle
-from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
+from flashlips_edge.bundle import Bundle
+from flashlips_edge.engines.choice import Engine, shared_engine
 from flashlips_edge.face.crop import MOUTH
 from flashlips_edge.speech.features import log_mel
 
 LIPS_SIZE = 12  # length of a lips vector
 N_REFERENCES = 4
-BUNDLES_KEPT = 2  # whose networks stay loaded for the next who opens them
 ROWS_ABOVE = 2  # latent rows decoded above the pasted region; the editor was trained through the same cut
 
 
@@ -30,17 +27,16 @@ class Networks:
         self.bundle = bundle
         self.crop_size = bundle.crop_size
         self._threads = threads
-        self._engines: dict[str, OnnxRuntimeEngine] = {}
+        self._engines: dict[str, Engine] = {}
         sizes = bundle.manifest["audio_to_lips"]
         self.window = int(sizes["window"])  # steps of one audio_to_lips run
         self.previous = int(sizes["previous"])  # steps it takes from before the window
         self.emotion_size = int(sizes["emotion"])
 
-    def engine(self, graph_name: str) -> OnnxRuntimeEngine:
+    def engine(self, graph_name: str) -> Engine:
         """The loaded graph of that name."""
         if graph_name not in self._engines:
-            path = self.bundle.graph_path(graph_name)
-            self._engines[graph_name] = _shared_engine(path, self.bundle.manifest["files"][path.name], self._threads)
+            self._engines[graph_name] = shared_engine(self.bundle, graph_name, self._threads)
         return self._engines[graph_name]
 
     def load(self, *graph_names: str) -> None:
@@ -98,12 +94,6 @@ class Networks:
 
     def _run(self, graph_name: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self.engine(graph_name).run(inputs)
-
-
-@lru_cache(maxsize=len(GRAPHS) * BUNDLES_KEPT)
-def _shared_engine(path: Path, digest: str, threads: int) -> OnnxRuntimeEngine:
-    """One engine for all who run this graph; the digest tells a file that was replaced from the one before."""
-    return OnnxRuntimeEngine(path, threads)
 
 
 def _to_network(images: np.ndarray) -> np.ndarray:
