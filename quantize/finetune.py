@@ -27,7 +27,7 @@ from flashlips_edge.training.boxes import LIPS
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from quantize.graph import Feed
 
-RATE = 2e-5
+RATE = 5e-6  # falls to zero; Adam moves every weight by as much, and a step of rounding is some 5e-4
 LIPS_NOISE = 0.1  # of a lips vector's deviation: the set is small
 LIPS_WEIGHT = 4.0  # of the mouth box beside the whole picture
 LAYERS = (nn.Conv2d, nn.Linear)
@@ -73,6 +73,7 @@ def learn(truth: nn.Module, batches: list[tuple[Tensor, ...]], steps: int) -> nn
     student = copy.deepcopy(truth).requires_grad_(True)
     round_layers(student, batches)
     optimiser = torch.optim.Adam([parameter for parameter in student.parameters() if parameter.requires_grad], RATE)
+    fall = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1e-3, steps)
     random = torch.Generator().manual_seed(0)
     for _ in trange(steps, desc="fine-tuning", leave=False):
         *latents, lips = batches[int(torch.randint(len(batches), (1,), generator=random))]
@@ -84,6 +85,7 @@ def learn(truth: nn.Module, batches: list[tuple[Tensor, ...]], steps: int) -> nn
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        fall.step()
     return _whole(student)
 
 

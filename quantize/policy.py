@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from flashlips_edge.errors import UserError
 from quantize.answers import Quality, decibels
@@ -56,19 +57,31 @@ def assign(bench: Workbench, damages: dict[Layer, Damage], budget: Budget) -> tu
     savings = {layer: bench.target.saving(layer.flops, layer.weights) for layer in damages}
     best = max(decibels(damage.picture) for layer, damage in damages.items() if layer.graph in PICTURE_GRAPHS)
     low, allowed = set(damages), budget.allowed()
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         if not any(layer.graph in PICTURE_GRAPHS for layer in low):
             break
         quality = bench.quality({name: bench.finished(name, low) for name in bench.rules})
         if budget.holds(quality):
             return low, quality
-        if low != set(damages):
+        if number == 0:
+            allowed = _binding(budget, quality)
+        else:
             allowed = _less(allowed, Damage.of(quality), budget.allowed())
         low = cheapest(damages, savings, allowed)
 
     rest = bench.quality({name: bench.finished(name, set()) for name in bench.rules}).mouth_db
     best = min(best, rest)
     raise UserError(f"--budget-db {budget.mouth_db:g} cannot be met in {bench.form}: the best there is, one layer alone, is {best:.1f} dB")
+
+
+def _binding(budget: Budget, quality: Quality) -> Damage:
+    """The allowance where all layers at once do not hold the budget; what holds even then need not be spared."""
+    allowed = budget.allowed()
+    return Damage(
+        allowed.picture if quality.mouth_db < budget.mouth_db else inf,
+        allowed.lips if quality.lips < budget.lips else inf,
+        allowed.spoken if quality.opening < budget.opening else inf,
+    )
 
 
 def _less(allowed: Damage, real: Damage, wanted: Damage) -> Damage:

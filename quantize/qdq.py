@@ -12,6 +12,7 @@ from onnx import NodeProto, helper
 from quantize.graph import Feed, Probe, constants, copy, set_constants, set_nodes, value
 
 FP8_MAX = 448.0
+HEADROOM = 2.0  # over the largest activation seen: a floating-point format loses nothing by it, and a picture beyond does not clip
 OPSET = {"int8": 18, "fp8": 19}
 FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
 Ranges = dict[str, tuple[float, float]]
@@ -55,7 +56,7 @@ class Writer:
 
     def _scale(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         if self.form == "fp8":
-            return np.float32(max(-low, high) / FP8_MAX)[()], np.zeros((), FP8)
+            return np.float32(HEADROOM * max(-low, high) / FP8_MAX)[()], np.zeros((), FP8)
         if not self.fused:
             return np.float32(max(-low, high) / 127)[()], np.zeros((), np.int8)
         scale = np.float32((high - low) / 255)
