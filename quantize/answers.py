@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flashlips_edge.bundle import Bundle
+from flashlips_edge.engines.choice import Engine
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.evaluation.metrics import mouth_box
 from flashlips_edge.talking.lips import SpeechToLips
@@ -102,7 +103,7 @@ class Trial(Networks):
         super().__init__(networks.bundle)
         self._others, self._changed, self._exact = networks, changed, exact
 
-    def engine(self, graph_name: str) -> OnnxRuntimeEngine:
+    def engine(self, graph_name: str) -> Engine:
         if graph_name not in self._changed:
             return self._others.engine(graph_name)
         if graph_name not in self._engines:
@@ -113,7 +114,7 @@ class Trial(Networks):
 class _Recorder:
     """An engine that remembers its inputs."""
 
-    def __init__(self, engine: OnnxRuntimeEngine, feeds: list[Feed]) -> None:
+    def __init__(self, engine: Engine, feeds: list[Feed]) -> None:
         self._engine, self._feeds = engine, feeds
         self.input_shapes, self.output_shapes = engine.input_shapes, engine.output_shapes
 
@@ -129,7 +130,7 @@ class Recording(Networks):
         super().__init__(bundle, threads)
         self.feeds: dict[str, list[Feed]] = {}
 
-    def engine(self, graph_name: str) -> OnnxRuntimeEngine:
+    def engine(self, graph_name: str) -> Engine:
         return _Recorder(super().engine(graph_name), self.feeds.setdefault(graph_name, []))  # type: ignore[return-value]
 
 
