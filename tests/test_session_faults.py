@@ -67,7 +67,7 @@ def opened(media) -> Iterator[Callable[..., tuple[LipSync, Watcher]]]:
 
 def speaks(session: LipSync, watcher: Watcher) -> None:
     """Say something: the mouth opens and closes."""
-    session.push_audio(speech(0.6), 16_000)
+    session.push_audio(speech(0.8), 16_000)
     session.say_silence()
     watcher.await_open()
     watcher.await_closed()
@@ -110,12 +110,12 @@ def quick_camera(monkeypatch):
 FAULTS = [("refuse", "lost"), ("hang", "lost"), ("frozen", "frozen"), ("black", "black")]
 
 
-@pytest.mark.parametrize("idle", [False, True], ids=["last picture", "idle loop"])
-def test_a_camera_that_fails_is_bridged_and_comes_back(opened, media, quick_camera, idle):
+@pytest.mark.parametrize(("idle", "faults"), [(False, FAULTS), (True, FAULTS[::3])], ids=["last picture", "idle loop"])
+def test_a_camera_that_fails_is_bridged_and_comes_back(opened, media, quick_camera, idle, faults):
     """Unplugged, silent, frozen, black; each time back again. The face speaks all the while."""
     with Faces() as camera:
         session, watcher = opened(camera=camera.url, idle=media / "face.mp4" if idle else None)
-        for mode, state in FAULTS:
+        for mode, state in faults:
             camera.mode = mode
             await_that(lambda state=state: session._face.feed.state == state, f"for the camera to be {state}")
             assert session.stats().problems["face"].startswith(f"--camera {camera.url}: ")
@@ -123,7 +123,7 @@ def test_a_camera_that_fails_is_bridged_and_comes_back(opened, media, quick_came
             camera.mode = "live"
             await_that(lambda: "face" not in session.stats().problems, "for the camera to come back")
         speaks(session, watcher)
-        assert session._face.feed.reconnects >= 2
+        assert session._face.feed.reconnects == sum(state == "lost" for _, state in faults)
         went_on(watcher)
 
 
@@ -144,11 +144,11 @@ def changed(opened, folder: Path, picture: np.ndarray, n: int = 10) -> np.ndarra
     with VideoFile(path) as video:
         sources = {number_of(frame.image): frame.image for frame in video}
     session, watcher = opened(camera=str(path))
-    session.push_audio(speech(1.5), 16_000)
+    session.push_audio(speech(1), 16_000)
     session.say_silence()
     touched = np.zeros(picture.shape[:2], bool)
     for _ in range(2):
-        watcher.await_frames(25)
+        watcher.await_frames(18)
         for frame in watcher.frames:
             touched |= np.abs(frame.image.astype(int) - sources[number_of(frame.image)]).max(2) > 2
     went_on(watcher)
@@ -230,7 +230,7 @@ def test_what_is_not_a_number_is_silence_and_what_is_too_loud_is_cut(opened):
     watcher.await_frames(20)
     assert not watcher.sound.any() and all(seen.closed for seen in watcher.seen)
     session.interrupt()
-    session.push_audio(40 * speech(0.6), 16_000)
+    session.push_audio(40 * speech(1.5), 16_000)
     watcher.await_open()
     watcher.await_closed()
     assert np.isfinite(watcher.sound).all() and 0.9 < np.abs(watcher.sound).max() <= 1.5
@@ -383,7 +383,7 @@ def test_a_sink_that_is_slow_loses_frames_and_holds_nobody_up(opened):
 def test_a_disk_that_is_full_ends_the_recording_and_nothing_else(opened, tmp_path):
     session, watcher = opened()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
     try:
         session.add_sink("file", Recorder(tmp_path / "out.mp4", session.frame_rate))
         session.push_audio(speech(10), 16_000)
@@ -429,7 +429,7 @@ def test_a_signal_while_recording_leaves_a_file_that_plays(media, tmp_path, numb
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first_ns = next(int(line) for line in process.stdout)
-        last_ns = next(pts_ns for line in process.stdout if (pts_ns := int(line)) > first_ns + 4 * SECOND_NS)
+        last_ns = next(pts_ns for line in process.stdout if (pts_ns := int(line)) > first_ns + 5 * SECOND_NS // 2)
         process.send_signal(number)
         rest, errors = process.communicate(timeout=60)
         last_ns = max([last_ns, *(int(line) for line in rest.splitlines()[:-1])])

@@ -51,6 +51,7 @@ class Watcher:
         self.blocks: list[tuple[np.ndarray, int]] = []
         self.closed = threading.Event()
         self._keep = keep
+        self._looked = 0  # frames that were waited for
 
     def write(self, frame: Frame) -> None:
         self.seen.append(Seen(frame.pts_ns, time.monotonic(), mouth_level(frame.image), float(frame.image.mean())))
@@ -78,11 +79,16 @@ class Watcher:
         return self.seen[first:]
 
     def await_open(self) -> None:
-        """Come back when the mouth is open."""
-        await_that(lambda: self.seen and self.seen[-1].open, "for the mouth to open")
+        """Come back when the mouth has opened, since this or `await_closed` last came back."""
+        await_that(lambda: self._saw(lambda seen: seen.open), "for the mouth to open")
 
     def await_closed(self) -> None:
-        await_that(lambda: self.seen and self.seen[-1].closed, "for the mouth to close")
+        await_that(lambda: self._saw(lambda seen: seen.closed), "for the mouth to close")
+
+    def _saw(self, condition: Callable[[Seen], bool]) -> bool:
+        found = next((i for i, seen in enumerate(self.seen[self._looked :]) if condition(seen)), None)
+        self._looked += found + 1 if found is not None else 0
+        return found is not None
 
     @property
     def longest_gap_s(self) -> float:

@@ -51,7 +51,7 @@ class Show:
         if self._last.speaks:
             self.offset_ms.add((now_ns - self._last.frame.pts_ns) / 1e6)
         self._hand_out(frame)
-        self._tick = max(self._tick + 1, self._pictures.tick_at(now_ns) + 1)
+        self._tick = max(self._tick, self._pictures.tick_at(now_ns), picture.number if picture is not None else 0) + 1
         return max(0, self._pictures.due_ns(self._tick) - self._playback.position_ns())
 
     def _newest(self, tick: int) -> Picture | None:
@@ -63,7 +63,7 @@ class Show:
                     self._next = self._pictures.ready.get(0)
                 except TimeoutError:
                     return newest
-            if self._next.number > tick and self._last is not None:
+            if self._next.number > tick and (newest is not None or self._last is not None):
                 return newest
             if self._last is not None and self._next.number <= self._last.number:
                 self._next = None
