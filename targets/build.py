@@ -28,7 +28,7 @@ from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.engines.plans import compile_plan, shape_ranges
 from flashlips_edge.engines.tensorrt import load_library
 from flashlips_edge.errors import UserError
-from flashlips_edge.models.presets import FOLDER as PRESETS
+from flashlips_edge.models import presets
 from flashlips_edge.models.presets import load_preset
 from kernels.chips import TABLES
 from kernels.command import command
@@ -112,7 +112,8 @@ def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
     for half_made in (*stages.folder.glob(".bundle.*"), *order.out.glob(".assembly*")):
         shutil.rmtree(half_made)
     exported = stages.run(f"export-{order.preset}", inputs["export"], lambda place: _export(order, place))
-    lower = stages.run(f"precision-{order.target.name}-{order.preset}", inputs["precision"], lambda place: _lower(order, exported, place))
+    source = inputs["precision"] | {"source": engine_folder.digest_of(Bundle.open(exported))}
+    lower = stages.run(f"precision-{order.target.name}-{order.preset}", source, lambda place: _lower(order, exported, place))
     cubins = None
     if order.target.chip is not None:
         cubins = stages.run(f"kernels-{order.target.name}-{order.preset}", inputs["kernels"], lambda place: _kernels(order, place))
@@ -128,7 +129,7 @@ def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
 def all_inputs(order: Order) -> dict[str, Any]:
     """What each stage's result depends on: weights, sizes, tables, code, versions."""
     weights = digests(order.weights.glob("*"), order.weights) if order.weights else {}
-    preset = digests([PRESETS / f"{order.preset}.yaml"], PRESETS)
+    preset = digests([presets.FOLDER / f"{order.preset}.yaml"], presets.FOLDER)
     tools = versions("torch", "onnx", "numpy")
     shared = ("flashlips_edge/*.py", "flashlips_edge/engines/*.py")
     export = {
@@ -139,7 +140,6 @@ def all_inputs(order: Order) -> dict[str, Any]:
     }
     table = digests([TABLES / f"{order.target.name}.yaml"], TABLES)
     precision = {
-        "export": export,
         "table": table,
         "form": order.form,
         "videos": _listing(order.videos) if order.videos else [],
@@ -170,8 +170,11 @@ def _finished(folder: Path, key: str) -> Bundle | None:
 
 
 def _export(order: Order, place: Path) -> None:
+    import torch
+
     from flashlips_edge.training.export import export
 
+    torch.manual_seed(0)  # of networks as initialised
     card = order.weights / "MODEL_CARD.md" if order.weights else None
     export(order.preset, order.weights, place, card if card is not None and card.is_file() else None)
 

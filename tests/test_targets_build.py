@@ -1,0 +1,316 @@
+"""A device's bundle as a user meets it: whole or as it was, the same bytes from the same inputs, and one sentence for a mistake.
+
+The networks are small and as initialised; low precision has tests of its own (test_quantize_bundle.py), and so have kernels."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install '.[build]'")
+
+from flashlips_edge.bundle import GRAPHS, Bundle  # noqa: E402
+from flashlips_edge.engines import engine_folder  # noqa: E402
+from flashlips_edge.engines.engine_folder import EngineFolder  # noqa: E402
+from flashlips_edge.errors import UserError  # noqa: E402
+from flashlips_edge.files import write_bytes  # noqa: E402
+from flashlips_edge.models import presets  # noqa: E402
+from flashlips_edge.models.networks import networks  # noqa: E402
+from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
+from quantize import build as quantisation  # noqa: E402
+from targets import build as building  # noqa: E402
+from targets import folders, remote  # noqa: E402
+from targets.folders import only_one, put  # noqa: E402
+from targets.stages import Stages  # noqa: E402
+
+NANO = load_preset("nano")
+_real_export = building._export
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Weights of preset small, the only one there is in this module."""
+    preset = copy.deepcopy(NANO)
+    preset["autoencoder"] |= {"widths": [8, 8, 16], "encoder_blocks": [0, 1, 0], "decoder_blocks": [0, 1, 0]}
+    preset["editor"] |= {"widths": [16, 32], "blocks": [1, 1]}
+    preset["editor_transformer"] |= {"stem_width": 16, "width": 32, "layers": 1, "heads": 2}
+    preset["speech_encoder"] |= {"blocks": 1}
+    preset["audio_to_lips"] |= {"layers": 1, "steps": 2}
+    folder = tmp_path_factory.mktemp("presets")
+    (folder / "small.yaml").write_text(yaml.safe_dump(preset))
+    torch.manual_seed(0)
+    for name, model in networks(preset).items():
+        save_weights(folder / "weights" / f"{name}.safetensors", model)
+    (folder / "weights" / "lips.json").write_text(json.dumps({"opening": [1.0] + [0.0] * 11, "closed": [0.0] * 12}))
+    (folder / "weights" / "MODEL_CARD.md").write_text("small\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(presets, "FOLDER", folder)
+        yield folder / "weights"
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path | None, Path]:
+    """What the export of these weights, and of networks as initialised, gives: once, since it takes seconds."""
+    folder, result = tmp_path_factory.mktemp("exported"), {}
+    for name, given in (("trained", weights), ("initialised", None)):
+        result[given] = folder / name
+        building._export(building.ordered("cpu", "small", str(given or "none"), "none", None, folder), folder / name)
+    return result
+
+
+@pytest.fixture(autouse=True)
+def quick(exported: dict[Path | None, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export copies what was exported; kernels have tests of their own: here a cubin is a few bytes."""
+
+    def kernels(order: building.Order, place: Path) -> None:
+        write_bytes(place / "toy.cubin", b"toy")
+        write_bytes(place / "manifest.json", json.dumps({"kernels": [{"name": "toy"}]}).encode())
+
+    monkeypatch.setattr(building, "_kernels", kernels)
+    monkeypatch.setattr(building, "_export", lambda order, place: shutil.copytree(exported[order.weights], place))
+
+
+def make(target: str, weights: Path | None, out: Path) -> tuple[Bundle, bool, list[str]]:
+    said: list[str] = []
+    order = building.ordered(target, "small", str(weights) if weights else "none", "none", None, out)
+    return *building.build(order, said.append), said
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture()
+def cpu(weights: Path, tmp_path: Path) -> Path:
+    """The folder of a finished build for target cpu."""
+    make("cpu", weights, tmp_path / "cpu")
+    return tmp_path / "cpu"
+
+
+def test_what_is_exported_is_the_same_every_time(weights: Path, exported: dict[Path | None, Path], tmp_path: Path) -> None:
+    _real_export(building.ordered("cpu", "small", str(weights), "none", None, tmp_path), tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(exported[weights])
+
+
+def test_the_bundle_is_whole_and_says_what_it_is_for(cpu: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = Bundle.open(cpu / "cpu-small")
+    assert bundle.targets == ("cpu",) and bundle.manifest["trained"]
+    assert {"LICENSE", "MODEL_CARD.md", *(f"golden/{graph}.npz" for graph in GRAPHS)} <= bundle.manifest["files"].keys()
+    assert set(bundle.manifest["graphs"]["editor"]["nodes"].values()) == {"fp32"}
+    building.summary(bundle, False, 3.0)
+    building.rest(building.find_target("cpu"), bundle)
+    printed = capsys.readouterr().out
+    assert str(bundle.folder) in printed and " MB, layers " in printed and "3 s" in printed
+    assert f"it runs here: python -m flashlips_edge.run --bundle {bundle.folder}" in printed
+
+
+def test_a_second_build_says_so_and_changes_nothing(cpu: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (cpu / "cpu-small").rglob("*")}
+    bundle, cached, said = make("cpu", weights, cpu)
+    building.summary(bundle, cached, 0.4)
+    assert cached and not said and "as it was, its inputs are the same" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (cpu / "cpu-small").rglob("*")} == before
+
+
+def test_the_same_inputs_give_the_same_bytes_elsewhere(cpu: Path, weights: Path, tmp_path: Path) -> None:
+    bundle, cached, said = make("cpu", weights, tmp_path / "other")
+    assert not cached and said[0] == "[1/3] export-small"
+    assert contents(bundle.folder) == contents(cpu / "cpu-small")
+    assert str(tmp_path) not in (bundle.folder / "manifest.json").read_text()
+
+
+def test_a_result_that_was_altered_is_made_again(weights: Path, tmp_path: Path) -> None:
+    bundle, _, _ = make("cpu", weights, tmp_path)
+    before = contents(bundle.folder)
+    (bundle.folder / "editor.onnx").write_bytes(b"x")
+    _, cached, said = make("cpu", weights, tmp_path)
+    assert not cached and any(line.endswith("export-small: as before") for line in said)
+    assert contents(bundle.folder) == before
+
+
+def test_other_weights_give_another_bundle(cpu: Path, weights: Path, tmp_path: Path) -> None:
+    other, _, _ = make("cpu", None, tmp_path / "other")
+    assert not other.manifest["trained"]
+    assert other.manifest["build"] != Bundle.open(cpu / "cpu-small").manifest["build"]
+
+
+@pytest.mark.parametrize("place", ["_export", "_lower", "write_manifest", "put"])
+def test_a_killed_build_leaves_the_old_bundle_and_the_next_one_ends(place: str, weights: Path, tmp_path: Path) -> None:
+    old, _, _ = make("cpu", None, tmp_path)
+    before = contents(old.folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, place, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make("cpu", weights, tmp_path)
+    assert contents(old.folder) == before and Bundle.open(old.folder).manifest == old.manifest
+    new, cached, _ = make("cpu", weights, tmp_path)
+    assert not cached and new.manifest["trained"]
+    assert {path.name for path in tmp_path.iterdir()} == {"cpu-small", "stages"}
+    assert len(list((tmp_path / "stages").iterdir())) == 2, "stages of the old weights are gone, and nothing half-made is left"
+
+
+def test_a_kiosk_s_engine_is_built_here(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    bundle, _, said = make("rtx", weights, tmp_path)
+    engine = EngineFolder.open(bundle)
+    assert engine is not None and engine.graphs == GRAPHS and engine.manifest["capabilities"] == [86, 89, 120]
+    assert all(len(engine.plan(graph)) > 1000 for graph in GRAPHS)
+    engine.check(engine.manifest["version"], "NVIDIA GeForce RTX 4070", 89)
+    with pytest.raises(
+        UserError, match=r"is for sm_86 or sm_89 or sm_120 and this GPU, Orin, is sm_87; build it again with make engine TARGET=rtx"
+    ):
+        engine.check(engine.manifest["version"], "Orin", 87)
+    assert any(line.startswith("engine of editor: ") for line in said)
+    assert set(bundle.manifest["graphs"]["editor"]["nodes"].values()) <= {"fp16", "fp32"}
+    building.rest(building.find_target("rtx"), bundle)
+    assert "copy the folder to a PC with SM86 or SM89 or SM120" in capsys.readouterr().out
+
+
+def test_a_jetson_s_bundle_says_what_is_left_to_do_there(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle, _, _ = make("orin", weights, tmp_path)
+    assert {"cubins/toy.cubin", "cubins/manifest.json"} <= bundle.manifest["files"].keys()
+    assert bundle.manifest["target"]["capability"] == 87 and EngineFolder.open(bundle) is None
+    assert max(entry["opset"] for entry in bundle.manifest["graphs"].values()) <= 20
+    building.rest(building.find_target("orin"), bundle)
+    printed = capsys.readouterr().out
+    assert f"copy the folder there, then python -m flashlips_edge.engines.build {bundle.folder}" in printed
+    assert "make engine TARGET=orin HOST=user@device" in printed
+    (bundle.folder / "cubins" / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="cubins/manifest.json was altered"):
+        Bundle.open(bundle.folder)
+
+
+def test_a_graph_that_the_device_s_engine_cannot_read_is_refused(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building.nodes, "opset", lambda model: 21)
+    with pytest.raises(UserError, match="is written in opset 21, and the engine of target orin reads 20 at most"):
+        make("orin", weights, tmp_path)
+    assert not (tmp_path / "orin-small").exists()
+
+
+@pytest.mark.parametrize("target", ["orin", "thor", "rtx", "cpu"])
+def test_low_precision_is_asked_for_as_the_table_says(target: str, cpu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(quantisation, "build", lambda *arguments: asked.append(arguments))
+    order = building.ordered(target, "small", "none", building.find_target(target).precision.formats[0], tmp_path, tmp_path)
+    building._lower(order, cpu / "cpu-small", tmp_path / "place")
+    ((_, name, wanted, form, videos, budget, out),) = asked
+    table = building.find_target(target)
+    assert (name, form, videos, out) == (target, table.precision.formats[0], tmp_path, tmp_path / "place")
+    assert set(wanted.graphs) == set(table.precision.low) and wanted.rest == table.precision.rest
+    assert budget.mouth_db == table.limits.mouth_db
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["orrin"], "TARGET 'orrin' is not one of ada, .*; did you mean orin?"),
+        (["orin", "--preset", "nanno"], "preset 'nanno' is not one of edge, nano, paper; did you mean nano?"),
+        (["orin", "--preset", "edge"], "--weights is missing: preset edge has no trained weights here; name a folder"),
+        (["orin", "--weights", "nowhere"], "--weights nowhere: no such folder; name a folder that training wrote, or none"),
+        (["orin", "--format", "fp8"], "--format fp8: target orin takes int8 or none"),
+        (["orin", "--calibration", "nowhere"], "--calibration nowhere: no such folder"),
+        (["orin", "--host", "-oProxyCommand=x"], "--host"),
+        (["orin", "--host", "a b"], "--host 'a b' is no device: give user@device"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_ends_in_one_sentence(arguments: list[str], words: str, repo: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "targets.build", *arguments, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+    assert re.search(words, done.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture()
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A device whose home is a folder, behind a program ssh that runs what it is told there and notes its arguments."""
+    home, programs, notes = tmp_path / "home", tmp_path / "bin", tmp_path / "notes"
+    python = home / remote.CHECKOUT / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$@" >> {notes}\nls "$3" >> {notes}\n')
+    programs.mkdir()
+    (programs / "ssh").write_text(
+        f'#!/bin/sh\nfor last; do :; done\necho "$@" | head -c 60 >> {notes}\necho >> {notes}\ncd {home} && exec sh -c "$last"\n'
+    )
+    for program in (python, programs / "ssh"):
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    return SimpleNamespace(home=home, program=programs / "ssh", notes=notes)
+
+
+def test_the_bundle_goes_to_the_device_and_its_engine_is_built_there(cpu: Path, ssh: SimpleNamespace) -> None:
+    there = ssh.home / remote.CHECKOUT / "work" / "targets" / "cpu-small"
+    write_bytes(there / "engine" / "timing.cache", b"timed")
+    write_bytes(there / "of the old bundle", b"")
+    remote.build_there(cpu / "cpu-small", "kiosk@orin-7")
+    assert Bundle.open(there).manifest == Bundle.open(cpu / "cpu-small").manifest
+    assert engine_folder.timings(Bundle.open(there)) == b"timed"
+    assert not (there / "of the old bundle").exists()
+    notes = ssh.notes.read_text()
+    assert notes.count("-o BatchMode=yes -o ConnectTimeout=10 kiosk@orin-7") == 2
+    assert "-m flashlips_edge.engines.build work/targets/cpu-small" in notes and "manifest.json" in notes
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(255, "ssh cannot connect without a password; .* ssh-copy-id kiosk@orin"), (3, "the command there ended with 3, see above")],
+)
+def test_a_device_that_fails_is_one_sentence(status: int, words: str, cpu: Path, ssh: SimpleNamespace) -> None:
+    ssh.program.write_text(f"#!/bin/sh\ncat > /dev/null\nexit {status}\n")
+    with pytest.raises(UserError, match=words):
+        remote.build_there(cpu / "cpu-small", "kiosk@orin")
+
+
+def test_a_broken_transfer_leaves_the_device_s_bundle(cpu: Path, ssh: SimpleNamespace) -> None:
+    there = ssh.home / remote.CHECKOUT / "work" / "targets" / "cpu-small"
+    write_bytes(there / "manifest.json", b"old")
+    command = remote.receive("work/targets/cpu-small")
+    done = subprocess.run(["ssh", "orin", command], input=b"not an archive", capture_output=True)
+    assert done.returncode != 0 and (there / "manifest.json").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "no exchange"])
+def test_a_folder_takes_another_s_place(exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exchanges:
+        monkeypatch.setattr(folders.ctypes, "CDLL", lambda *_, **__: SimpleNamespace(renameat2=lambda *_: -1))
+    write_bytes(tmp_path / "old" / "a", b"1")
+    write_bytes(tmp_path / "new" / "b", b"2")
+    put(tmp_path / "new", tmp_path / "old")
+    assert contents(tmp_path) == {"old/b": hashlib.sha256(b"2").hexdigest()}
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
+    with only_one(tmp_path), pytest.raises(UserError, match="another build is at work in "), only_one(tmp_path):
+        pass
+    with only_one(tmp_path):
+        pass
+
+
+def test_a_stage_that_failed_is_made_again_and_old_ones_go(tmp_path: Path) -> None:
+    stages = Stages(tmp_path, 1, lambda line: None)
+    with pytest.raises(OSError, match="full"):
+        stages.run("a", {"x": 1}, lambda place: (_ for _ in ()).throw(OSError("full")))
+    first = stages.run("a", {"x": 1}, lambda place: place.mkdir())
+    (tmp_path / f".a-{'0' * 16}.work").mkdir()
+    assert stages.run("a", {"x": 1}, lambda place: pytest.fail("it was there")) == first
+    second = stages.run("a", {"x": 2}, lambda place: place.mkdir())
+    assert list(tmp_path.iterdir()) == [second]
