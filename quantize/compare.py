@@ -31,7 +31,7 @@ from quantize.calibration import CalibrationSet
 from quantize.targets import TARGETS
 
 GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder")  # that every system quantises
-FRAMES, SOUNDS = 40, 12
+FRAMES, SOUNDS = 32, 8
 GAIN = 8  # of the differences that are shown
 UNSEEN_SEED = 5000  # of the synthetic head; calibration takes others
 MOMENTS = 6

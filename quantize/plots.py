@@ -41,8 +41,8 @@ def sensitivity(damages: dict[Layer, Damage], low: set[Layer], path: Path) -> No
     axes[0].set_xticks(ticks, [f"{decibels(tick):.0f}" for tick in ticks], fontsize=7)
     axes[0].set_xlim(LEAST * 100, None)
     axes[0].set_yticks(range(len(rows)), [f"{layer.graph} {layer.name}" for layer in rows], fontsize=6)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
     figure.tight_layout()
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+        figure.savefig(temporary, dpi=90, bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)

@@ -10,7 +10,7 @@ from flashlips_edge.bundle import Bundle
 from flashlips_edge.talking.networks import Networks
 from quantize.graph import Feed
 
-ROUNDS = 150
+ROUNDS = 120
 WARM_UP = 10
 # what one frame runs: a recorded driver's lips, or live speech, of which each 40 ms runs the speech graphs once
 FRAME = ("latent_encoder", "editor", "latent_decoder")
