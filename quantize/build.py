@@ -22,7 +22,6 @@ from quantize.finetune import finetune
 from quantize.graph import Feed
 from quantize.layers import Layer
 from quantize.policy import Budget
-from quantize.ranges import RULES
 from quantize.sensitivity import Damage
 from quantize.targets import Target
 from quantize.workbench import Workbench
@@ -103,7 +102,7 @@ def _tuned(folder: Path, bundle: Bundle, frames: CalibrationSet, steps: int) -> 
 def _rules(path: Path, bench: Workbench) -> dict[str, dict[str, float]]:
     """The rule for each graph's ranges, chosen or as it was chosen; the figures: dB of the mouth box, or the spoken cosine."""
     if not path.is_file():
-        tried = {name: {rule: asdict(each[rule]) for rule in RULES} for name, each in bench.choose_rules().items()}
+        tried = {name: {rule: asdict(quality) for rule, quality in each.items()} for name, each in bench.choose_rules().items()}
         write_bytes(path, json.dumps({"chosen": bench.rules, "tried": tried}, indent=2).encode())
     kept = json.loads(path.read_text(encoding="utf-8"))
     bench.rules.update(kept["chosen"])

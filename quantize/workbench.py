@@ -90,11 +90,14 @@ class Workbench:
             return compare(Answers(mouths, lips, spoken), self.truth, self.bundle.lips_opening)
 
     def choose_rules(self) -> dict[str, dict[str, Quality]]:
-        """Try every rule for ranges on each graph with all its layers low, and keep the best; what each reached."""
+        """Try every rule for ranges on each graph with all its layers low, and keep the best; what each reached.
+
+        FP8 takes the largest value seen and headroom over it: clipping gains a floating-point format nothing."""
         tried: dict[str, dict[str, Quality]] = {}
+        rules = ("max",) if self.form == "fp8" else ranges.RULES
         for name in self.rules:
             mine = {layer for layer in self.layers if layer.graph == name}
-            tried[name] = {rule: self.quality({name: self.quantised(name, mine, rule)}) for rule in ranges.RULES}
+            tried[name] = {rule: self.quality({name: self.quantised(name, mine, rule)}) for rule in rules}
             self.rules[name] = max(tried[name], key=lambda rule: score(tried[name][rule]))
         return tried
 
