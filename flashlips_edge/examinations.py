@@ -77,7 +77,7 @@ def onnx_runtime() -> Finding:
     found = f"ONNX Runtime {onnxruntime.__version__}: {', '.join(providers)}"
     if "CPU" not in providers:
         return Finding(FAULT, found, "pip install --force-reinstall onnxruntime")
-    if "CUDA" not in providers and _gpus()[0]:
+    if "CUDA" not in providers and gpus()[0]:
         return Finding(OK, found, "it has no CUDA here; without TensorRT the GPU stays idle: pip install onnxruntime-gpu in its place")
     return Finding(OK, found)
 
@@ -146,10 +146,9 @@ def window() -> Finding:
     return Finding(OK, "a display") if reason is None else Finding(NONE, f"no window: {reason}")
 
 
-def _gpus() -> tuple[list[str], int, int]:
-    """GPUs as the driver names them, CUDA's version of the driver (13020 is 13.2), and the first GPU's compute capability.
-
-    Raises OSError without a driver, RuntimeError where it does not start."""
+def gpus() -> tuple[list[str], int, int]:
+    """GPUs as the driver names them, CUDA's version of the driver (13020 is 13.2), and the first GPU's compute capability; nothing and
+    zeros without a driver. Raises RuntimeError where it does not start."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -177,7 +176,7 @@ def _gpus() -> tuple[list[str], int, int]:
 
 def driver() -> Finding:
     try:
-        names, version, _ = _gpus()
+        names, version, _ = gpus()
     except RuntimeError as error:
         return Finding(FAULT, f"the NVIDIA driver does not start ({error})", "check with nvidia-smi; after an update of the driver, reboot")
     if not version:
@@ -195,7 +194,7 @@ def cuda() -> Finding:
     except ImportError:
         return Finding(NONE, "no cuda-bindings", "for TensorRT and kernels: pip install 'flashlips-edge[cuda]'")
     installed = importlib.metadata.version("cuda-bindings")
-    _, version, _ = _gpus()
+    _, version, _ = gpus()
     if version and int(installed.split(".")[0]) > version // 1000:
         do = f"pip install 'cuda-bindings<{version // 1000 + 1}'"
         return Finding(FAULT, f"cuda-bindings {installed} is newer than the driver, which takes CUDA up to {_dotted(version)}", do)
@@ -211,15 +210,15 @@ def tensorrt() -> Finding:
             continue
         except OSError as error:
             return Finding(FAULT, f"{name} does not load: {error}", "install it again, for this CUDA")
-        if _gpus()[0]:  # without a GPU a runtime would take the process down
+        if gpus()[0]:  # without a GPU a runtime would take the process down
             runtime = library.Runtime(library.Logger(library.Logger.ERROR))
             if runtime is None:
                 return Finding(FAULT, f"{name} {library.__version__} does not start", "its CUDA must not be newer than the driver's")
         found.append(f"{name} {library.__version__}")
     if not found:
         do = "on a Jetson it comes with JetPack (python3 -m venv --system-site-packages); on a PC: pip install 'flashlips-edge[rtx]'"
-        return Finding(NONE, "no TensorRT", do if _gpus()[0] else "")
-    return Finding(OK, ", ".join(found) + ("" if _gpus()[0] else " (no GPU here to run engines on)"))
+        return Finding(NONE, "no TensorRT", do if gpus()[0] else "")
+    return Finding(OK, ", ".join(found) + ("" if gpus()[0] else " (no GPU here to run engines on)"))
 
 
 def triton() -> Finding:
@@ -227,7 +226,7 @@ def triton() -> Finding:
         import triton as library
     except ImportError:
         return Finding(NONE, "no Triton: kernels that were compiled ahead of time need none", "")
-    names, _, capability = _gpus()
+    names, _, capability = gpus()
     if not names:
         return Finding(OK, f"Triton {library.__version__} (no GPU here to launch a kernel on)")
     from flashlips_edge.engines.trial_kernel import launch

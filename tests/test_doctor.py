@@ -116,7 +116,7 @@ def test_a_driver_that_does_not_start_is_a_fault_and_one_that_hangs_is_left(tmp_
 def test_bindings_newer_than_the_driver_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cuda.bindings")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "13.5.0")
-    monkeypatch.setattr(examinations, "_gpus", lambda: (["Orin"], 12060, 87))
+    monkeypatch.setattr(examinations, "gpus", lambda: (["Orin"], 12060, 87))
     found = examinations.cuda()
     assert (found.state, found.do) == (FAULT, "pip install 'cuda-bindings<13'")
 
