@@ -86,7 +86,7 @@ class AvatarFace:
 
 
 class CameraFace:
-    """The face before a camera. While the camera gives nothing, its last picture goes on speaking, or after a moment the idle loop."""
+    """The face before a camera. While it gives nothing, its last picture with a face goes on speaking, or after a moment the idle loop."""
 
     def __init__(self, feed: CameraFeed, networks: Networks, new_detector: Callable[[], Detector], idle: AvatarFace | None = None):
         self.feed, self._idle = feed, idle
@@ -116,8 +116,10 @@ class CameraFace:
         frame = self.feed.newest()
         if frame is not None:
             self._missing, self._idles = 0, False
-            self._last = self._track(frame)
-            return self._last
+            target = self._track(frame)
+            if target.crop is not None or self._last is None:
+                self._last = target
+            return target
         self._missing += 1
         if self._missing * SECOND_NS < BRIDGE_NS * self.frame_rate:
             return None
