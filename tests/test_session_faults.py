@@ -304,7 +304,7 @@ def test_a_picture_that_hangs_is_left_behind_and_the_next_ones_are_made(opened):
         watcher.await_frames(10)
     session.interrupt()
     speaks(session, watcher)
-    assert session.healthy and "pictures" not in session.stats().problems
+    await_that(lambda: session.healthy and "pictures" not in session.stats().problems)
     went_on(watcher)
 
 

@@ -11,6 +11,7 @@ from flashlips_edge.pump.clock import SECOND_NS, Clock
 LOOK_NS = SECOND_NS // 4  # longest wait between two looks at the stop flag
 FIRST_BACKOFF_NS = SECOND_NS // 10
 LAST_BACKOFF_NS = 5 * SECOND_NS
+WELL_NS = SECOND_NS  # for this long a problem that is over is still told, so that those who look now and then see it
 HANGS = 8  # threads left behind in a call that does not return; then the worker is given up
 
 log = logging.getLogger("flashlips_edge")
@@ -21,7 +22,7 @@ class Worker:
 
     A poll that raises is called again after a pause that doubles; one that does not return within `hang_ns` is left behind, its
     thread ends when it does return, and a new thread goes on (`watch`, called by whoever owns the worker). `recover` is called
-    before a new thread starts. `restarts` counts both; `problem` says what is wrong, while it is.
+    before a new thread starts. `restarts` counts both; `problem` says what is wrong, while it is and a second longer.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Worker:
         self._woken = self._stopping = False
         self._generation = 0
         self._since_ns = 0  # when the poll under way began; 0 while none is
+        self._troubled_ns = 0  # when it last failed or hung
         self._left_behind: list[threading.Thread] = []
         self._thread: threading.Thread | None = None
 
@@ -83,6 +85,7 @@ class Worker:
             self._left_behind.append(self._thread)
             self._generation += 1
             self._since_ns = 0
+            self._troubled_ns = self._clock.now_ns()
             self.restarts += 1
         log.error("hang", extra={"stage": self.name, "restarts": self.restarts})
         if self._recover is not None:
@@ -116,9 +119,11 @@ class Worker:
                     self.restarts += 1
                     backoff_ns = min(2 * backoff_ns, LAST_BACKOFF_NS)
                     self._woken = False
-                elif self.problem is not None or backoff_ns > FIRST_BACKOFF_NS:
+                    self._troubled_ns = self._clock.now_ns()
+                else:
                     backoff_ns = FIRST_BACKOFF_NS
-                self.problem = problem
+                if problem is not None or self._clock.now_ns() - self._troubled_ns > WELL_NS:
+                    self.problem = problem
             if problem is not None:
                 log.error("failure", extra={"stage": self.name, "restarts": self.restarts, "reason": problem})
                 if self._recover is not None:
