@@ -217,7 +217,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 def find_bundle(target: Target, preset: str, folder: Path) -> Bundle:
     """What `make engine` made for the target; for the CPU also what is shipped. UserError where there is neither."""
-    place = folder / f"{target.name}-{preset}"
+    place = folder / target.name / preset
     if place.is_dir():
         return Bundle.open(place)
     if target.chip is None and preset == "nano":
