@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--weights", help="folder of trained weights, weights/PRESET unless named; none: networks as initialised")
     parser.add_argument("--format", help=f"low precision: {', '.join(LOW)}, or none; the target's first unless named")
     parser.add_argument("--calibration", type=Path, help="folder of videos; the recorded training data unless named")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of all bundles, {OUT} unless named")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder that receives TARGET/PRESET, {OUT} unless named")
     parser.add_argument("--host", help="user@device: send the bundle there over ssh and build the engine")
     options = parser.parse_args()
     if options.host:
@@ -103,7 +103,7 @@ def ordered(target: str, preset: str | None, weights: str | None, form: str | No
 
 def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
     """The bundle, and whether it was there already, made of the same inputs."""
-    folder = order.out / f"{order.target.name}-{order.preset}"
+    folder = order.out / order.target.name / order.preset
     inputs = all_inputs(order)
     if (found := _finished(folder, digest(inputs))) is not None:
         return found, True
@@ -118,10 +118,11 @@ def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
     if order.target.chip is not None:
         cubins = stages.run(f"kernels-{order.target.name}-{order.preset}", inputs["kernels"], lambda place: _kernels(order, place))
     say(f"[{stages.count}/{stages.count}] bundle")
-    assembly = order.out / f".assembly-{folder.name}"
+    assembly = order.out / f".assembly-{order.target.name}-{order.preset}"
     bundle = _assemble(order, lower, cubins, assembly, digest(inputs))
     if order.target.engine == "tensorrt_rtx":
         _compile_anywhere(bundle, order.target, say)
+    folder.parent.mkdir(exist_ok=True)
     put(assembly, folder)
     return Bundle.open(folder), False
 

@@ -16,7 +16,7 @@ NOT_CONNECTED = 255  # ssh's own exit status
 def build_there(bundle: Path, host: str) -> None:
     """Send the bundle and build its engine on `host`, [user@]device. UserError where ssh, the device or the build fails."""
     check_host(host)
-    place = f"work/targets/{bundle.name}"
+    place = f"work/targets/{bundle.parent.name}/{bundle.name}"
     listing = ["tar", "--create", "--directory", str(bundle), "--exclude", "./engine", "--file", "-", "."]
     with subprocess.Popen(listing, stdout=subprocess.PIPE) as archive:
         _ssh(host, receive(place), archive.stdout)

@@ -165,10 +165,11 @@ class Severity(IntEnum):
     INTERNAL_ERROR = 0
     ERROR = 1
     WARNING = 2
+    VERBOSE = 4
 
 
 class Logger:
-    INTERNAL_ERROR, ERROR, WARNING = Severity
+    INTERNAL_ERROR, ERROR, WARNING, VERBOSE = Severity
 
     def __init__(self) -> None:
         pass

@@ -109,7 +109,7 @@ def test_what_is_exported_is_the_same_every_time(weights: Path, exported: dict[P
 
 
 def test_the_bundle_is_whole_and_says_what_it_is_for(cpu: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle = Bundle.open(cpu / "cpu-small")
+    bundle = Bundle.open(cpu / "cpu" / "small")
     assert bundle.targets == ("cpu",) and bundle.manifest["trained"]
     assert {"LICENSE", "MODEL_CARD.md", *(f"golden/{graph}.npz" for graph in GRAPHS)} <= bundle.manifest["files"].keys()
     assert set(bundle.manifest["graphs"]["editor"]["nodes"].values()) == {"fp32"}
@@ -121,17 +121,17 @@ def test_the_bundle_is_whole_and_says_what_it_is_for(cpu: Path, capsys: pytest.C
 
 
 def test_a_second_build_says_so_and_changes_nothing(cpu: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (cpu / "cpu-small").rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in (cpu / "cpu" / "small").rglob("*")}
     bundle, cached, said = make("cpu", weights, cpu)
     building.summary(bundle, cached, 0.4)
     assert cached and not said and "as it was, its inputs are the same" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in (cpu / "cpu-small").rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in (cpu / "cpu" / "small").rglob("*")} == before
 
 
 def test_the_same_inputs_give_the_same_bytes_elsewhere(cpu: Path, weights: Path, tmp_path: Path) -> None:
     bundle, cached, said = make("cpu", weights, tmp_path / "other")
     assert not cached and said[0] == "[1/3] export-small"
-    assert contents(bundle.folder) == contents(cpu / "cpu-small")
+    assert contents(bundle.folder) == contents(cpu / "cpu" / "small")
     assert str(tmp_path) not in (bundle.folder / "manifest.json").read_text()
 
 
@@ -147,7 +147,7 @@ def test_a_result_that_was_altered_is_made_again(weights: Path, tmp_path: Path) 
 def test_other_weights_give_another_bundle(cpu: Path, weights: Path, tmp_path: Path) -> None:
     other, _, _ = make("cpu", None, tmp_path / "other")
     assert not other.manifest["trained"]
-    assert other.manifest["build"] != Bundle.open(cpu / "cpu-small").manifest["build"]
+    assert other.manifest["build"] != Bundle.open(cpu / "cpu" / "small").manifest["build"]
 
 
 @pytest.mark.parametrize("place", ["_export", "_lower", "write_manifest", "put"])
@@ -161,7 +161,9 @@ def test_a_killed_build_leaves_the_old_bundle_and_the_next_one_ends(place: str, 
     assert contents(old.folder) == before and Bundle.open(old.folder).manifest == old.manifest
     new, cached, _ = make("cpu", weights, tmp_path)
     assert not cached and new.manifest["trained"]
-    assert {path.name for path in tmp_path.iterdir()} == {"cpu-small", "stages"}
+    assert {path.name for path in tmp_path.iterdir()} == {"cpu", "stages"} and [path.name for path in (tmp_path / "cpu").iterdir()] == [
+        "small"
+    ]
     assert len(list((tmp_path / "stages").iterdir())) == 2, "stages of the old weights are gone, and nothing half-made is left"
 
 
@@ -200,7 +202,7 @@ def test_a_graph_that_the_device_s_engine_cannot_read_is_refused(weights: Path, 
     monkeypatch.setattr(building.nodes, "opset", lambda model: 21)
     with pytest.raises(UserError, match="is written in opset 21, and the engine of target orin reads 20 at most"):
         make("orin", weights, tmp_path)
-    assert not (tmp_path / "orin-small").exists()
+    assert not (tmp_path / "orin").exists()
 
 
 @pytest.mark.parametrize("target", ["orin", "thor", "rtx", "cpu"])
@@ -208,7 +210,7 @@ def test_low_precision_is_asked_for_as_the_table_says(target: str, cpu: Path, tm
     asked: list[Any] = []
     monkeypatch.setattr(quantisation, "build", lambda *arguments: asked.append(arguments))
     order = building.ordered(target, "small", "none", building.find_target(target).precision.formats[0], tmp_path, tmp_path)
-    building._lower(order, cpu / "cpu-small", tmp_path / "place")
+    building._lower(order, cpu / "cpu" / "small", tmp_path / "place")
     ((_, name, wanted, form, videos, budget, out),) = asked
     table = building.find_target(target)
     assert (name, form, videos, out) == (target, table.precision.formats[0], tmp_path, tmp_path / "place")
@@ -257,16 +259,16 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_the_bundle_goes_to_the_device_and_its_engine_is_built_there(cpu: Path, ssh: SimpleNamespace) -> None:
-    there = ssh.home / remote.CHECKOUT / "work" / "targets" / "cpu-small"
+    there = ssh.home / remote.CHECKOUT / "work" / "targets" / "cpu" / "small"
     write_bytes(there / "engine" / "timing.cache", b"timed")
     write_bytes(there / "of the old bundle", b"")
-    remote.build_there(cpu / "cpu-small", "kiosk@orin-7")
-    assert Bundle.open(there).manifest == Bundle.open(cpu / "cpu-small").manifest
+    remote.build_there(cpu / "cpu" / "small", "kiosk@orin-7")
+    assert Bundle.open(there).manifest == Bundle.open(cpu / "cpu" / "small").manifest
     assert engine_folder.timings(Bundle.open(there)) == b"timed"
     assert not (there / "of the old bundle").exists()
     notes = ssh.notes.read_text()
     assert notes.count("-o BatchMode=yes -o ConnectTimeout=10 kiosk@orin-7") == 2
-    assert "-m flashlips_edge.engines.build work/targets/cpu-small" in notes and "manifest.json" in notes
+    assert "-m flashlips_edge.engines.build work/targets/cpu/small" in notes and "manifest.json" in notes
 
 
 @pytest.mark.parametrize(
@@ -276,13 +278,13 @@ def test_the_bundle_goes_to_the_device_and_its_engine_is_built_there(cpu: Path, 
 def test_a_device_that_fails_is_one_sentence(status: int, words: str, cpu: Path, ssh: SimpleNamespace) -> None:
     ssh.program.write_text(f"#!/bin/sh\ncat > /dev/null\nexit {status}\n")
     with pytest.raises(UserError, match=words):
-        remote.build_there(cpu / "cpu-small", "kiosk@orin")
+        remote.build_there(cpu / "cpu" / "small", "kiosk@orin")
 
 
 def test_a_broken_transfer_leaves_the_device_s_bundle(cpu: Path, ssh: SimpleNamespace) -> None:
-    there = ssh.home / remote.CHECKOUT / "work" / "targets" / "cpu-small"
+    there = ssh.home / remote.CHECKOUT / "work" / "targets" / "cpu" / "small"
     write_bytes(there / "manifest.json", b"old")
-    command = remote.receive("work/targets/cpu-small")
+    command = remote.receive("work/targets/cpu/small")
     done = subprocess.run(["ssh", "orin", command], input=b"not an archive", capture_output=True)
     assert done.returncode != 0 and (there / "manifest.json").read_bytes() == b"old"
 

@@ -42,7 +42,7 @@ def load_library(name: str) -> Any:
 
 
 def new_log(library: Any) -> Any:
-    """A logger for the library that keeps what it is told: `lines`, and of these the `errors`."""
+    """A logger for the library that keeps what it is told, without details: `lines`, and of these the `errors`."""
 
     class Log(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -51,7 +51,8 @@ def new_log(library: Any) -> Any:
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            self.lines.append(f"{getattr(severity, 'name', severity)}: {message}")
+            if severity != library.ILogger.VERBOSE:
+                self.lines.append(f"{getattr(severity, 'name', severity)}: {message}")
             if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
                 self.errors.append(" ".join(message.split()))
 
