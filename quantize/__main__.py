@@ -8,6 +8,7 @@ from pathlib import Path
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from kernels.command import command
+from kernels.table import names
 from quantize import calibration, plots, targets
 from quantize.answers import decibels
 from quantize.build import Built, build, ranked
@@ -19,7 +20,7 @@ SHOWN = 15  # layers of the ranked table
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m quantize", description=__doc__)
     parser.add_argument("--preset", default="nano", help="name or folder of the fp32 bundle, nano unless named")
-    parser.add_argument("--target", required=True, help=", ".join(targets.TARGETS))
+    parser.add_argument("--target", required=True, help=", ".join(names()))
     parser.add_argument("--format", help="int8 or fp8; the target's own unless named")
     parser.add_argument("--calibration", type=Path, help="folder of videos; the recorded training data unless named")
     parser.add_argument(

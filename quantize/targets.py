@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from flashlips_edge.bundle import GRAPHS
 from flashlips_edge.errors import UserError
-from kernels.chips import CHIPS
+from kernels.table import Target as Table
+from kernels.table import find_target
 
 PICTURE_GRAPHS = frozenset({"latent_encoder", "editor", "latent_decoder"})
 SPEECH_GRAPHS = frozenset({"speech_encoder", "audio_to_lips"})
@@ -39,28 +38,26 @@ class Target:
         return flops * (1 / self.rest_rate - 1 / self.low_rate) + weights * (BYTES[self.rest] - 1) / self.bandwidth
 
 
-def _nvidia(name: str, formats: tuple[str, ...]) -> Target:
-    chip = CHIPS[name]
-    title = f"{chip.device}, sm_{chip.capability}, TensorRT"
-    graphs = tuple(graph for graph in GRAPHS if graph not in SPEECH_GRAPHS)
-    return Target(title, formats, "fp16", graphs, False, 2 * chip.matmul, chip.matmul, chip.bandwidth)
+# of 3 x 3 convolutions on two threads of an AMD EPYC with VNNI, as measured
+CPU_RATES = {"low_rate": 1.2e12, "rest_rate": 4.8e11, "bandwidth": 2e10}
 
 
-TARGETS = {
-    # rates of 3 x 3 convolutions on two threads of an AMD EPYC with VNNI, as measured
-    "cpu": Target("any CPU, ONNX Runtime", ("int8",), "fp32", GRAPHS, True, 1.2e12, 4.8e11, 2e10),
-    "orin": _nvidia("orin", ("int8",)),
-    "datacentre": _nvidia("datacentre", ("fp8", "int8")),
-}
+def of(table: Table) -> Target:
+    """What a device of targets/<name>.yaml wants."""
+    precision, chip = table.precision, table.chip
+    same = {"formats": precision.formats, "rest": precision.rest, "graphs": precision.low}
+    if chip is None:
+        return Target(f"{table.device}, ONNX Runtime", fused=True, **same, **CPU_RATES)
+    rates = {"low_rate": 2 * chip.matmul, "rest_rate": chip.matmul, "bandwidth": chip.bandwidth}
+    return Target(f"{chip.device}, sm_{chip.capability}, TensorRT", fused=False, **same, **rates)
+
+
+TARGETS = {name: of(find_target(name)) for name in ("cpu", "orin", "datacentre")}  # the ones that are compared
 
 
 def find(name: str, low: str | None) -> tuple[Target, str]:
     """The target, and the low-precision format: its default where ``low`` is None. UserError for what there is not."""
-    if name not in TARGETS:
-        near = difflib.get_close_matches(name, TARGETS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"--target {name!r} is not one of {', '.join(TARGETS)}{hint}")
-    target = TARGETS[name]
+    target = of(find_target(name))
     if low is not None and low not in target.formats:
         raise UserError(f"--format {low}: target {name} ({target.chip}) does not compute in it; it takes {', '.join(target.formats)}")
     return target, low or target.formats[0]

@@ -181,7 +181,7 @@ def _export(order: Order, place: Path) -> None:
 
 
 def _lower(order: Order, exported: Path, place: Path) -> None:
-    precision, limits, chip = order.target.precision, order.target.limits, order.target.chip
+    precision, limits = order.target.precision, order.target.limits
     source = Bundle.open(exported)
     if order.form is None or order.videos is None:
         from targets.plain import convert
@@ -190,17 +190,10 @@ def _lower(order: Order, exported: Path, place: Path) -> None:
         return
     from quantize import build as quantisation
     from quantize.policy import Budget
-    from quantize.targets import TARGETS
-    from quantize.targets import Target as Wanted
+    from quantize.targets import of
 
-    wanted = TARGETS.get(order.target.name)
-    if chip is not None and wanted is None:
-        title = f"{chip.device}, sm_{chip.capability}, {order.target.engine}"
-        rates = (2 * chip.matmul, chip.matmul, chip.bandwidth)
-        wanted = Wanted(title, precision.formats, precision.rest, precision.low, False, *rates)
-    assert wanted is not None
     budget = Budget(mouth_db=limits.mouth_db)
-    quantisation.build(source, order.target.name, wanted, order.form, order.videos, budget, place)
+    quantisation.build(source, order.target.name, of(order.target), order.form, order.videos, budget, place)
 
 
 def _kernels(order: Order, place: Path) -> None:

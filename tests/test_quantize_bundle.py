@@ -227,7 +227,7 @@ def test_the_set_holds_what_differs_most_and_its_hash_what_it_holds(source: Bund
     ("arguments", "words"),
     [
         (["--target", "orin", "--format", "fp8"], "--format fp8"),
-        (["--target", "gpu"], "--target 'gpu' is not one of cpu, orin, datacentre"),
+        (["--target", "gpu"], "--target 'gpu' is not one of ada, blackwell, cpu, datacentre, orin"),
         (["--target", "cpu", "--budget-db", "500"], "--budget-db 500: a budget is 20 to 100 dB"),
         (["--target", "cpu", "--finetune", "-1"], "--finetune -1: a number of steps is 0 or more"),
         (["--target", "cpu", "--preset", "nanno"], "did you mean nano"),

@@ -47,10 +47,13 @@ def test_a_table_says_what_holds_everywhere(target: Any) -> None:
         assert "fp8" not in target.precision.formats
 
 
-@pytest.mark.parametrize("name", sorted(quantised.TARGETS))
-def test_quantisation_knows_the_same_device(name: str) -> None:
-    target, other = find_target(name), quantised.TARGETS[name]
-    assert (target.precision.formats, target.precision.rest, set(target.precision.low)) == (other.formats, other.rest, set(other.graphs))
+@pytest.mark.parametrize("target", ALL, ids=lambda target: target.name)
+def test_quantisation_takes_it_from_the_table(target: Any) -> None:
+    wanted, form = quantised.find(target.name, None)
+    assert form == target.precision.formats[0] and wanted.fused == (target.chip is None)
+    assert all(entry == "low" for name, entry in target.precision.graphs.items() if name in wanted.graphs)
+    with pytest.raises(UserError, match=f"--format int2: target {target.name} .* does not compute in it"):
+        quantised.find(target.name, "int2")
 
 
 def test_the_document_is_the_table_s(repo: Path) -> None:
