@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from flashlips_edge import bundle, doctor, examinations
@@ -153,3 +154,14 @@ def test_a_jetson_tells_its_power_mode_and_clocks(mode: str, least: int, do: str
 def test_a_jetson_whose_power_mode_cannot_be_asked_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert examinations.power("# R36 (release), REVISION: 4.3", tmp_path).state == FAULT
+
+
+def test_nothing_of_a_check_that_hangs_is_left(tmp_path: Path) -> None:
+    code = f"import subprocess; p = subprocess.Popen(['sleep', '1000']); open({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid)); p.wait()"
+    assert doctor.examine("toy", [sys.executable, "-c", code], deadline_s=5).found == "gave no answer within 5 s"
+    left = int((tmp_path / "pid").read_text())
+    try:
+        psutil.Process(left).wait(30)
+    except psutil.NoSuchProcess:
+        return
+    assert not psutil.pid_exists(left)
