@@ -18,7 +18,6 @@ with LipSync.open(avatar=avatar, loudspeaker=loudspeaker.why_none() is None) as 
         face.add_sink("file", Recorder(result, face.frame_rate))
     face.push_audio(sound.samples, sound.sample_rate_hz)
     face.say_silence()
-    end_ns = face.stats().media_ns + sound.duration_ns + 1_000_000_000  # a moment to close the mouth
     for frame in face.frames():  # uint8 RGB frame.image, [height, width, 3]
-        if frame.pts_ns > end_ns or (screen is not None and not screen.show(frame)):
+        if face.said_everything or (screen is not None and not screen.show(frame)):
             break

@@ -36,7 +36,9 @@ class LiveReport:
         made = show.left - show.repeated
         lines = [
             f"{show.left} frames in {self.seconds:.1f} s, {made} of them new, {show.repeated} repeated",
-            f"sound and picture apart: {gauges['offset_ms_p99']:.0f} ms at most in 99 % of frames; "
+            "nothing was said"
+            if self.stats.counters["lips"].entered == 0 and gauges["offset_ms_p99"] == 0
+            else f"sound and picture apart: {gauges['offset_ms_p99']:.0f} ms at most in 99 % of frames; "
             f"from pushed sound to its lips: {gauges['latency_ms_p50']:.0f} ms; level {self.stats.level}",
             *self.stats.problems.values(),
         ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -73,7 +74,12 @@ def parser() -> argparse.ArgumentParser:
         "--voice", metavar="NAME:VOICE", default="espeak:en", help="speaks the text: espeak:en, piper:FILE.onnx (default: espeak:en)"
     )
     result_group = result.add_argument_group("the result")
-    result_group.add_argument("--out", type=Path, metavar="FILE.mp4", help="video with sound (default: out/<avatar>.mp4 or out/camera.mp4)")
+    result_group.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.mp4",
+        help="video with sound (default: out/<avatar>.mp4 or out/camera.mp4); a live run never writes over a file",
+    )
     result_group.add_argument("--display", action="store_true", help="show it in a window")
     result_group.add_argument("--virtual-camera", nargs="?", const="", metavar="DEVICE", help="show it to other programs, on a live run")
     result_group.add_argument(
@@ -112,6 +118,13 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--seconds {options.seconds:g} ends a live run: give --camera or --live with it, or leave it out")
     if options.seconds is not None and not 0 < options.seconds < float("inf"):
         raise UserError(f"--seconds {options.seconds:g} is out of range: more than 0")
+    if options.text is not None and not options.text.strip():
+        raise UserError(f"--text {options.text!r}: there is nothing to say in it")
+    for name in ("avatar", "audio", "driver", "camera"):
+        if options.out is not None and options.out.exists() and _same(options.out, getattr(options, name)):
+            raise UserError(f"--out {options.out} is what --{name} reads: give another place")
+    if options.display and (missing := window.why_none()) is not None:
+        raise UserError(f"--display: {missing}")
     if _driver_camera(options) == "":
         raise UserError(f"--driver {options.driver} names no camera: give camera:0, camera:/dev/video0 or camera:URL")
 
@@ -155,18 +168,27 @@ def _run_recording(options: argparse.Namespace) -> Report:
     elif options.text is not None:
         sound = _spoken(options)
     elif options.audio == "-":
-        sound = read_pcm(sys.stdin.buffer, options.sample_rate or SPEECH_RATE_HZ)
+        sound = read_pcm(_standard_input().buffer, options.sample_rate or SPEECH_RATE_HZ)
     else:
         sound = read_sound(options.audio, "--audio")
     with Talker.open(bundle, options.threads, options.detector) as talker:
-        return lip_sync_recording(talker, video, sound, driver, options.out, options.display)
+        report = lip_sync_recording(talker, video, sound, driver, options.out, options.display)
+        if talker.avatar is not None and talker.avatar.identity is None:
+            _say(f"--avatar {options.avatar}: no face was found in it; its frames were passed on unchanged")
+        return report
+
+
+def _standard_input() -> TextIO:
+    if sys.stdin is None:
+        raise UserError("--audio -: standard input is closed; give raw PCM, s16le, mono")
+    return sys.stdin
 
 
 def _spoken(options: argparse.Namespace) -> Sound:
     """The text as sound."""
     pieces = list(open_voice(options.voice).say(options.text))
     if not pieces:
-        raise UserError(f"--text {options.text!r}: there is nothing to say in it")
+        raise UserError(f"--text {options.text!r}: {options.voice} finds nothing to say in it")
     return Sound(np.concatenate([pcm for pcm, _ in pieces]).astype(np.float32)[:, None] / 32768, pieces[0][1])
 
 
@@ -196,7 +218,7 @@ def _voice(options: argparse.Namespace, clock: Clock) -> Voice:
     if options.text is not None:
         return text_voice(open_voice(options.voice), options.text, clock)
     if options.audio == "-":
-        return live_voice(PcmStream(sys.stdin.fileno(), options.sample_rate or SPEECH_RATE_HZ, clock))
+        return live_voice(PcmStream(_standard_input().fileno(), options.sample_rate or SPEECH_RATE_HZ, clock))
     if options.audio is not None:
         return recorded_voice(read_sound(options.audio, "--audio"), clock)
     found = microphone.find(clock)
@@ -225,6 +247,10 @@ def _free(path: Path) -> Path:
     """The path, or the first of path-2, path-3, ... that is not there: a recording is never written over."""
     numbers = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
     return path if not path.exists() else next(other for other in numbers if not other.exists())
+
+
+def _same(out: Path, source: str | None) -> bool:
+    return source is not None and Path(source).exists() and out.samefile(source)
 
 
 def _driver_camera(options: argparse.Namespace) -> str | None:

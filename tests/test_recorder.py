@@ -268,7 +268,7 @@ def fill(path: Path) -> None:
             recorder.write_audio(speech(frame.pts_ns, 1920), frame.pts_ns)
             written += 1
     sentence = str(refusal.value)
-    assert sentence.startswith(f"--record {path}: it cannot be written: ") and sentence.endswith("; give another place")
+    assert sentence.startswith(f"recording {path}: it cannot be written: ") and sentence.endswith("; give another place")
     recorder.write(frame)
     recorder.write_audio(speech(0, 1920), 0)
     recorder.close()
@@ -331,7 +331,7 @@ def test_two_recorders_may_write_the_same_frames(tmp_path: Path):
 def test_a_recording_is_never_written_over(tmp_path: Path):
     path = record(tmp_path / "out.mp4", 1)
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"--record .*out\.mp4: it is there already; give a new name"):
+    with pytest.raises(UserError, match=r"recording .*out\.mp4: it is there already; give a new name"):
         Recorder(path)
     assert path.read_bytes() == before
 
@@ -347,9 +347,9 @@ def test_no_frame_is_one_sentence_and_leaves_nothing(tmp_path: Path):
 
 def test_other_places_and_names_are_refused(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"--record .*cannot be written: .*; give another place"):
+    with pytest.raises(UserError, match=r"recording .*cannot be written: .*; give another place"):
         Recorder(tmp_path / "file" / "out.mp4")
-    with pytest.raises(UserError, match=r"--record .*must end in \.mp4, \.m4v or \.mov"):
+    with pytest.raises(UserError, match=r"recording .*must end in \.mp4, \.m4v or \.mov"):
         Recorder(tmp_path / "out.avi")
 
 

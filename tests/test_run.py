@@ -263,6 +263,7 @@ WRONG = {
     "two voices": (f"{FACE} {SPEECH} --text Hello", "give either --audio or --text, not both"),
     "no such voice": (f"{FACE} --text Hello --voice parrot:x", "--voice parrot:x: give espeak:LANGUAGE"),
     "loudspeaker without a live run": (f"{FACE} {SPEECH} --loudspeaker", "--loudspeaker is for a live run"),
+    "the result is the source": (f"{FACE} {SPEECH} --out {{media}}/face.mp4", "is what --avatar reads: give another place"),
     "driver without a camera": (f"{FACE} --driver camera:", "--driver camera: names no camera"),
     "no camera": ("--camera /dev/video99", "--camera /dev/video99: there is no such device"),
     "no stream": ("--camera http://127.0.0.1:9/", "--camera http://127.0.0.1:9/: it cannot be opened"),

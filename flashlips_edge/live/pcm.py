@@ -14,6 +14,8 @@ def mono(pcm: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """float32 [n] in -1 to 1 of int16 or float PCM [n] or [n, channels]; what is not a number becomes silence."""
     if not RATES_HZ[0] <= sample_rate_hz <= RATES_HZ[1]:
         raise UserError(f"push_audio: sample_rate_hz {sample_rate_hz} is out of range: {RATES_HZ[0]} to {RATES_HZ[1]}")
+    if isinstance(pcm, (bytes, bytearray, memoryview)):
+        raise UserError("push_audio: pcm is bytes; give an array, as of numpy.frombuffer(pcm, numpy.int16)")
     samples = np.asarray(pcm)
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS):
         raise UserError(f"push_audio: pcm has shape {list(samples.shape)}; give [n] or [n, channels], {MAX_CHANNELS} channels at most")

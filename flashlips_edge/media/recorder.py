@@ -52,7 +52,7 @@ class Recorder:
     a place that cannot be written, a disk that is full (the file up to there plays), no frame at all (nothing is left).
     """
 
-    def __init__(self, path: str | Path, frame_rate: Fraction = Fraction(25), argument: str = "--record"):
+    def __init__(self, path: str | Path, frame_rate: Fraction = Fraction(25), argument: str = "recording"):
         self.path, self._argument, self._frame_rate = Path(path), argument, Fraction(frame_rate)
         check_suffix(self.path, argument)
         self._file = self._create()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from flashlips_edge.pump.clock import SECOND_NS, Clock
@@ -14,7 +16,18 @@ LAST_BACKOFF_NS = 5 * SECOND_NS
 WELL_NS = SECOND_NS  # for this long a problem that is over is still told, so that those who look now and then see it
 HANGS = 8  # threads left behind in a call that does not return; then the worker is given up
 
+EXIT_S = 10.0  # for threads that were left behind to come back, when the program ends
+
 log = logging.getLogger("flashlips_edge")
+_left_behind: set[threading.Thread] = set()
+
+
+@atexit.register
+def _await_left_behind() -> None:
+    """A thread that comes back from a network's code after the interpreter has ended would crash the process."""
+    deadline = time.monotonic() + EXIT_S
+    for thread in list(_left_behind):
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class Worker:
@@ -75,6 +88,7 @@ class Worker:
     def watch(self) -> None:
         """Leave a thread that hangs behind, and start another."""
         with self._changed:
+            _left_behind.difference_update(thread for thread in self._left_behind if not thread.is_alive())
             self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]
             if self._stopping or self._thread is None or not self._hangs():
                 return
@@ -83,11 +97,12 @@ class Worker:
                 self.problem += f", {HANGS} times; it was given up"
                 return
             self._left_behind.append(self._thread)
+            _left_behind.add(self._thread)
             self._generation += 1
             self._since_ns = 0
             self._troubled_ns = self._clock.now_ns()
             self.restarts += 1
-        log.error("hang", extra={"stage": self.name, "restarts": self.restarts})
+        log.error("%s hangs and is started again", self.name, extra={"stage": self.name, "restarts": self.restarts})
         if self._recover is not None:
             self._recover()
         self.start()
@@ -125,7 +140,7 @@ class Worker:
                 if problem is not None or self._clock.now_ns() - self._troubled_ns > WELL_NS:
                     self.problem = problem
             if problem is not None:
-                log.error("failure", extra={"stage": self.name, "restarts": self.restarts, "reason": problem})
+                log.error("%s", problem, extra={"stage": self.name, "restarts": self.restarts, "reason": problem})
                 if self._recover is not None:
                     self._recover()
             self._wait(wait_ns, generation)
