@@ -158,9 +158,9 @@ def _write(
 def _write_card(bench: Workbench, target_name: str, quality: Quality, source: Path, place: Path) -> None:
     """The source's model card, with what was done to its networks before it."""
     done = (
-        f"Quantised for {target_name}: {bench.form} and {bench.target.rest}, by `python -m quantize --target {target_name}`. On the calibration "
-        f"set the mouth box is {quality.mouth_db:.1f} dB from fp32's, the lips vectors' cosine with fp32's {quality.lips:.5f} at least; layer by "
-        "layer in `quantisation.json`. What follows is the card of the fp32 networks, and the figures in it are theirs.\n\n"
+        f"Quantised for {target_name}, to {bench.form} and {bench.target.rest}, by `python -m quantize --target {target_name}`. On the "
+        f"calibration set the mouth box is {quality.mouth_db:.1f} dB from fp32's, the lips vectors' cosine with fp32's at least "
+        f"{quality.lips:.5f}; layer by layer in `quantisation.json`. What follows is the card of the fp32 networks; its figures are theirs.\n\n"
     )
     write_bytes(place, (done + source.read_text(encoding="utf-8")).encode())
 
