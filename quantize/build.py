@@ -160,7 +160,8 @@ def _write_card(bench: Workbench, target_name: str, quality: Quality, source: Pa
     done = (
         f"Quantised for {target_name}, to {bench.form} and {bench.target.rest}, by `python -m quantize --target {target_name}`. On the "
         f"calibration set the mouth box is {quality.mouth_db:.1f} dB from fp32's, the lips vectors' cosine with fp32's at least "
-        f"{quality.lips:.5f}; layer by layer in `quantisation.json`. What follows is the card of the fp32 networks; its figures are theirs.\n\n"
+        f"{quality.lips:.5f}; layer by layer in `quantisation.json`. What follows is the card of the fp32 networks, and its "
+        "figures are theirs.\n\n"
     )
     write_bytes(place, (done + source.read_text(encoding="utf-8")).encode())
 
