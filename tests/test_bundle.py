@@ -44,9 +44,13 @@ def change(folder: Path, **entries: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
+SHIPPED = ("nano", "nano-int8")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_the_shipped_graphs_give_their_golden_outputs(graph: str) -> None:
-    bundle = Bundle.open("nano")
+def test_the_shipped_graphs_give_their_golden_outputs(graph: str, name: str) -> None:
+    bundle = Bundle.open(name)
     inputs, outputs = bundle.golden(graph)
     session = onnxruntime.InferenceSession(str(bundle.graph_path(graph)), providers=["CPUExecutionProvider"])
     given_outputs = session.run(list(outputs), inputs)
@@ -55,8 +59,9 @@ def test_the_shipped_graphs_give_their_golden_outputs(graph: str) -> None:
         assert np.abs(value - expected).max() <= tolerance * np.abs(expected).max()
 
 
-def test_the_shipped_bundle_is_trained_has_a_model_card_and_is_small() -> None:
-    bundle = Bundle.open("nano")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_bundle_is_trained_has_a_model_card_and_is_small(name: str) -> None:
+    bundle = Bundle.open(name)
     assert bundle.manifest["trained"] and (bundle.folder / "MODEL_CARD.md").is_file()
     assert sum(p.stat().st_size for p in bundle.folder.rglob("*") if p.is_file()) <= 40e6
 
