@@ -132,7 +132,7 @@ def _write(
     if (source.folder / "LICENSE").is_file():
         shutil.copyfile(source.folder / "LICENSE", folder / "LICENSE")
     if (source.folder / "MODEL_CARD.md").is_file():
-        _write_card(bench, target_name, quality, source.folder / "MODEL_CARD.md", folder / "MODEL_CARD.md")
+        _write_card(bench, target_name, budget, quality, source.folder / "MODEL_CARD.md", folder / "MODEL_CARD.md")
     report = {
         "budget": asdict(budget),
         "quality": {key: round(value, 6) for key, value in asdict(quality).items()},
@@ -155,10 +155,11 @@ def _write(
     write_manifest(folder, fields | {"graphs": entries, "targets": [target_name], "quantisation": made})
 
 
-def _write_card(bench: Workbench, target_name: str, quality: Quality, source: Path, place: Path) -> None:
+def _write_card(bench: Workbench, target_name: str, budget: Budget, quality: Quality, source: Path, place: Path) -> None:
     """The source's model card, with what was done to its networks before it."""
+    command = f"python -m quantize --target {target_name} --budget-db {budget.mouth_db:g}"
     done = (
-        f"Quantised for {target_name}, to {bench.form} and {bench.target.rest}, by `python -m quantize --target {target_name}`. On the "
+        f"Quantised for {target_name}, to {bench.form} and {bench.target.rest}, by `{command}`. On the "
         f"calibration set the mouth box is {quality.mouth_db:.1f} dB from fp32's, the lips vectors' cosine with fp32's at least "
         f"{quality.lips:.5f}; layer by layer in `quantisation.json`. What follows is the card of the fp32 networks, and its "
         "figures are theirs.\n\n"
