@@ -29,10 +29,14 @@ REQUIRED = ("schema", "preset", "crop_size", "lips", "audio_to_lips", "graphs", 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. ``manifest`` is the parsed manifest.json."""
+    """A verified bundle. ``manifest`` is the parsed manifest.json.
+
+    signed_engine   where a signature was required: sha256 of its engine's signed manifest, "" if it had none; else None
+    """
 
     folder: Path
     manifest: dict[str, Any]
+    signed_engine: str | None = None
 
     @staticmethod
     def open(name_or_folder: str | Path) -> Bundle:

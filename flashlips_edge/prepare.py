@@ -19,11 +19,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from flashlips_edge.arguments import Parser
-from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.detect import Detector, HaarDetector, YuNetDetector
 from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.loop_video import GROUP
+from flashlips_edge.signature import open_bundle
 from flashlips_edge.talking import prepared
 from flashlips_edge.talking.avatar_folder import BUNDLE, CLIP_NAME, IDLE, AvatarFolder, write_record
 from flashlips_edge.talking.identity import evenly
@@ -65,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the avatar's folder, which must not exist yet")
     result.add_argument("--consent", metavar="TEXT", help="who agreed to this avatar, and for what (default: what the given avatar says)")
     result.add_argument("--bundle", metavar="NAME|FOLDER", help="the networks (default: the given avatar's own, else nano)")
+    result.add_argument(
+        "--require-signature", type=Path, metavar="KEY.pub", help="open only networks signed with this key (flashlips_edge.signature)"
+    )
     result.add_argument("--detector", type=Path, metavar="FILE", help="a YuNet face detector (.onnx); else OpenCV's Haar cascade")
     result.add_argument("--threads", type=int, default=2, metavar="N", help="threads of the networks (default: 2)")
     return result
@@ -78,11 +81,13 @@ def prepare(
     bundle: str | Path | None = None,
     detector: Path | None = None,
     threads: int = 2,
+    require_signature: Path | None = None,
 ) -> Report:
     """Write the folder ``out`` beside its place and put it there when it is whole.
 
     Raises:
-        UserError: empty consent, a folder that exists, a video that is broken, has another size, no face, or several.
+        UserError: empty consent, a folder that exists, networks not signed with the key `require_signature`, a video that is broken,
+            has another size, no face, or several.
     """
     start = time.perf_counter()
     given = AvatarFolder.open(idle)
@@ -98,7 +103,7 @@ def prepare(
         clips = {**{name: given.folder / f"{name}.mp4" for name in given.clips[1:]}, **clips}
     sources = {IDLE: Clip(given.video if given is not None else idle, IDLE_VIDEO)}
     sources |= {name: Clip(video, f"--clip {name}") for name, video in clips.items()}
-    networks = Networks(Bundle.open(own or bundle or "nano"), threads)
+    networks = Networks(open_bundle(own or bundle or "nano", require_signature), threads)
     finder: Detector = HaarDetector() if detector is None else YuNetDetector(detector)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(arguments)
         clips = _named(options.clip)
-        report = prepare(options.idle, clips, options.out, options.consent, options.bundle, options.detector, options.threads)
+        how = (options.bundle, options.detector, options.threads, options.require_signature)
+        report = prepare(options.idle, clips, options.out, options.consent, *how)
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return WRONG_USE

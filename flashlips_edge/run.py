@@ -22,6 +22,7 @@ from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.pump.clock import Clock, MonotonicClock
 from flashlips_edge.recorded import Report, lip_sync_recording
 from flashlips_edge.session import LipSync
+from flashlips_edge.signature import open_bundle
 from flashlips_edge.talking.avatar_folder import AvatarFolder
 from flashlips_edge.talking.talker import Talker
 from flashlips_edge.tts.voice import open_voice
@@ -91,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
     result_group.add_argument("--seconds", type=float, metavar="N", help="end a live run after N seconds")
     how = result.add_argument_group("how")
     how.add_argument("--bundle", metavar="NAME|FOLDER", help="the networks (default: the personal avatar's own, else nano)")
+    how.add_argument(
+        "--require-signature", type=Path, metavar="KEY.pub", help="open only networks signed with this key (flashlips_edge.signature)"
+    )
     how.add_argument("--detector", type=Path, metavar="FILE", help="a YuNet face detector (.onnx); else OpenCV's Haar cascade")
     how.add_argument("--threads", type=int, default=2, metavar="N", help="threads of the networks (default: 2)")
     return result
@@ -171,7 +175,7 @@ def _run_recording(options: argparse.Namespace) -> Report:
         sound = read_pcm(_standard_input().buffer, options.sample_rate or SPEECH_RATE_HZ)
     else:
         sound = read_sound(options.audio, "--audio")
-    with Talker.open(bundle, options.threads, options.detector) as talker:
+    with Talker(open_bundle(bundle, options.require_signature), options.threads, options.detector) as talker:
         report = lip_sync_recording(talker, video, sound, driver, options.out, options.display)
         if talker.avatar is not None and talker.avatar.identity is None:
             _say(f"--avatar {options.avatar}: no face was found in it; its frames were passed on unchanged")
@@ -201,6 +205,7 @@ def _run_live(options: argparse.Namespace) -> LiveReport:
             avatar=options.avatar,
             camera=options.camera,
             loudspeaker=options.loudspeaker,
+            require_signature=options.require_signature,
             threads=options.threads,
             detector=options.detector,
             clock=clock,

@@ -44,6 +44,7 @@ from flashlips_edge.pump.clock import SECOND_NS, Clock, MonotonicClock
 from flashlips_edge.pump.mailbox import ClosedError, Mailbox
 from flashlips_edge.pump.playback import Playback
 from flashlips_edge.pump.worker import LOOK_NS, Worker
+from flashlips_edge.signature import open_bundle
 from flashlips_edge.talking.avatar_folder import AvatarFolder
 from flashlips_edge.talking.looped import LoopedAvatar
 from flashlips_edge.talking.networks import Networks
@@ -130,6 +131,7 @@ class LipSync:
         camera: int | str | None = None,
         idle: str | Path | None = None,
         loudspeaker: bool = False,
+        require_signature: str | Path | None = None,
         on_frame: Callable[[Frame], None] | None = None,
         threads: int = 2,
         detector: str | Path | None = None,
@@ -142,6 +144,7 @@ class LipSync:
         camera       or a live face: an index, a device, a URL
         idle         what stands in while the camera gives no picture: a video or a prepared avatar; else its last picture
         loudspeaker  let the sound be heard here; otherwise only sinks hear it, at the pace of `clock`
+        require_signature  a public key (flashlips_edge.signature): networks that its holder did not sign are refused
         on_frame     is called with every frame, in a thread of its own
         threads      of the networks
         detector     a YuNet face detector (.onnx); else OpenCV's Haar cascade
@@ -152,7 +155,7 @@ class LipSync:
         folder = AvatarFolder.open(avatar) if avatar is not None else None
         if bundle is None:
             bundle = folder.bundle if folder is not None and folder.bundle is not None else "nano"
-        session = LipSync(Bundle.open(bundle), avatar, camera, idle, loudspeaker, threads, detector, clock)
+        session = LipSync(open_bundle(bundle, require_signature), avatar, camera, idle, loudspeaker, threads, detector, clock)
         if on_frame is not None:
             session.add_sink("callback", _Callback(on_frame))
         return session

@@ -4,7 +4,8 @@
     sign KEY BUNDLE       sign the bundle's manifest, and its engine's, each in manifest.json.sig beside it
     verify KEY.pub BUNDLE exit status 0 if that key signed the bundle, all its files are as signed, and so is its engine
 
-A manifest holds the sha256 of every file, so its signature covers them all.
+A manifest holds the sha256 of every file, so its signature covers them all. `--require-signature KEY.pub` of run, serve, prepare and soak,
+and `require_signature` of LipSync.open, refuse all else.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,35 +65,43 @@ def sign(key: Path, folder: Path) -> list[Path]:
     return written
 
 
-def open_signed(name_or_folder: str | Path, key: Path) -> Bundle:
+def open_bundle(name_or_folder: str | Path, required_key: str | Path | None) -> Bundle:
+    """`Bundle.open`, or `open_signed` where the bundle must be signed with the private half of `required_key`."""
+    return Bundle.open(name_or_folder) if required_key is None else open_signed(name_or_folder, required_key)
+
+
+def open_signed(name_or_folder: str | Path, key: str | Path) -> Bundle:
     """As `Bundle.open`, for a bundle that the holder of the public key `key` signed, engine and all.
 
     Raises UserError: no such key, a signature that is missing or another's, and whatever makes `Bundle.open` refuse."""
     keys, serialization = _library()
-    public = _read_key(key, "public", serialization.load_pem_public_key, keys.Ed25519PublicKey)
+    public = _read_key(Path(key), "public", serialization.load_pem_public_key, keys.Ed25519PublicKey)
     bundle = Bundle.open(name_or_folder)
-    for manifest in _manifests(bundle.folder):
-        _verify(public, key, manifest)
-    if Bundle.open(bundle.folder).manifest != bundle.manifest:
+    signed = [_verified(public, key, manifest) for manifest in _manifests(bundle.folder)]
+    if json.loads(signed[0]) != bundle.manifest:
         raise UserError(f"bundle {bundle.folder} changes while it is opened; open it again")
+    bundle = replace(bundle, signed_engine=hashlib.sha256(signed[1]).hexdigest() if len(signed) > 1 else "")
     _check_engine(bundle)
     return bundle
 
 
-def _verify(public: Any, key: Path, manifest: Path) -> None:
+def _verified(public: Any, key: str | Path, manifest: Path) -> bytes:
+    """The manifest's bytes, just as they were signed."""
     from cryptography.exceptions import InvalidSignature
 
     signed = manifest.with_name(manifest.name + SUFFIX)
     try:
+        image = manifest.read_bytes()
         signature = base64.b64decode(signed.read_bytes(), validate=False)
     except FileNotFoundError:
         raise UserError(f"{manifest} is not signed, and a signature by {key} is required; use a bundle that its maker signed") from None
     except (OSError, binascii.Error):
         raise UserError(f"{signed} is not a readable signature; get the bundle again from its maker") from None
     try:
-        public.verify(signature, PURPOSE + manifest.read_bytes())
+        public.verify(signature, PURPOSE + image)
     except InvalidSignature:
         raise UserError(f"{manifest} was not signed with the key of {key}, or was altered since; do not use it") from None
+    return image
 
 
 def _manifests(folder: Path) -> list[Path]:

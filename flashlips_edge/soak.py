@@ -262,6 +262,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--avatar", metavar="VIDEO|FOLDER", help="a recorded face (default: the one that comes with the package)")
     result.add_argument("--camera", metavar="INDEX|DEVICE|URL", help="or a live face")
     result.add_argument("--bundle", metavar="NAME|FOLDER", help="the networks (default: the personal avatar's own, else nano)")
+    result.add_argument(
+        "--require-signature", type=Path, metavar="KEY.pub", help="open only networks signed with this key (flashlips_edge.signature)"
+    )
     result.add_argument("--threads", type=int, default=2, metavar="N", help="threads of the networks (default: 2)")
     result.add_argument("--report", type=Path, metavar="FILE.json", help="where the samples and the verdict are written")
     result.add_argument("--plant", choices=("memory", "thread", "handle"), help="leak this on purpose: the run must be found unsound")
@@ -286,7 +289,13 @@ def run(options: argparse.Namespace) -> dict:
     clock, plants, seconds = MonotonicClock(), Plants(), options.hours * 3600
     with Interrupt() as stop:
         session = LipSync.open(
-            options.bundle, avatar=avatar, camera=options.camera, threads=options.threads, clock=clock, on_frame=lambda frame: None
+            options.bundle,
+            avatar=avatar,
+            camera=options.camera,
+            require_signature=options.require_signature,
+            threads=options.threads,
+            clock=clock,
+            on_frame=lambda frame: None,
         )
         with session:
             leak = getattr(plants, options.plant or "nothing")

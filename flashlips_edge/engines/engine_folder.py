@@ -37,15 +37,18 @@ class EngineFolder:
     def open(bundle: Bundle) -> EngineFolder | None:
         """The engine in the bundle's folder, None where none was built.
 
-        Raises UserError: a manifest that cannot be read, of a newer schema, or of another bundle.
+        Raises UserError: a manifest that cannot be read, of a newer schema, of another bundle, or not the one whose signature was checked.
         """
         path = bundle.folder / NAME / "manifest.json"
         if not path.parent.is_dir():
             return None
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            image = path.read_bytes()
+            manifest = json.loads(image.decode())
         except (OSError, ValueError, RecursionError):
             raise UserError(f"{path}: not a readable manifest; {again(bundle)}") from None
+        if bundle.signed_engine not in (None, hashlib.sha256(image).hexdigest()):  # it may be loaded long after the signature was checked
+            raise UserError(f"{path} was written after its signature was checked; open the bundle again")
         if not isinstance(manifest, dict) or type(manifest.get("schema")) is not int:
             raise UserError(f"{path}: not an engine's manifest; {again(bundle)}")
         if manifest["schema"] > SCHEMA:

@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--token-file", type=Path, metavar="FILE", help="a file that holds it")
     how = result.add_argument_group("how")
     how.add_argument("--bundle", metavar="NAME|FOLDER", help="the networks (default: the personal avatar's own, else nano)")
+    how.add_argument(
+        "--require-signature", type=Path, metavar="KEY.pub", help="open only networks signed with this key (flashlips_edge.signature)"
+    )
     how.add_argument("--idle", metavar="VIDEO|FOLDER", help="shown while the camera is away")
     how.add_argument("--voice", metavar="NAME:VOICE", help="speaks the texts that clients send, such as espeak:en")
     how.add_argument("--loudspeaker", action="store_true", help="the sound comes from this machine too, and its loudspeaker is the clock")
@@ -96,6 +99,7 @@ def run(options: argparse.Namespace) -> None:
                 camera=options.camera,
                 idle=options.idle,
                 loudspeaker=options.loudspeaker,
+                require_signature=options.require_signature,
                 threads=options.threads,
                 detector=options.detector,
             )
