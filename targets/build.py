@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -43,11 +44,13 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = Path("work/targets")
 AS_INITIALISED = "none"  # of weights
 NO_LOW = "none"  # of formats
+DRAWN, RECORDINGS = "the synthetic head", "recorded faces"
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be built. `weights` is None for networks as initialised, `form` None where nothing goes to low precision."""
+    """What is to be built. `weights` is None for networks as initialised, `form` None where nothing goes to low precision, `videos`
+    None where it is calibrated on the synthetic head."""
 
     target: Target
     preset: str
@@ -56,6 +59,11 @@ class Order:
     videos: Path | None
     out: Path
 
+    @property
+    def drawn(self) -> bool:
+        """Whether it is calibrated on the synthetic head."""
+        return self.form is not None and self.videos is None
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m targets.build", description="A device's bundle and engine.")
@@ -63,7 +71,7 @@ def main() -> None:
     parser.add_argument("--preset", help="network sizes; the target's own unless named")
     parser.add_argument("--weights", help="folder of trained weights, weights/PRESET unless named; none: networks as initialised")
     parser.add_argument("--format", help=f"low precision: {', '.join(LOW)}, or none; the target's first unless named")
-    parser.add_argument("--calibration", type=Path, help="folder of videos; the recorded training data unless named")
+    parser.add_argument("--calibration", type=Path, help="folder of videos; else the recorded data, else the synthetic head")
     parser.add_argument("--out", type=Path, default=OUT, help=f"folder that receives TARGET/PRESET, {OUT} unless named")
     parser.add_argument("--host", help="user@device: send the bundle there over ssh and build the engine")
     options = parser.parse_args()
@@ -87,17 +95,26 @@ def ordered(target: str, preset: str | None, weights: str | None, form: str | No
     load_preset(preset)
     folder = None if weights == AS_INITIALISED else Path(weights) if weights else ROOT / "weights" / preset
     if folder is not None and not folder.is_dir():
-        what = f"--weights {folder}: no such folder" if weights else f"--weights is missing: preset {preset} has no trained weights here"
-        raise UserError(f"{what}; name a folder that training wrote, or none for networks as initialised, which only serve measurements")
+        if weights:
+            raise UserError(f"--weights {folder}: no such folder; name one that training wrote, or none for networks as initialised")
+        raise UserError(
+            f"--weights is missing: preset {preset} has no trained weights here; take PRESET=nano (--preset nano), which has, or train "
+            f"them with python -m flashlips_edge.training --preset {preset} and name them: WEIGHTS=work/{preset} (--weights work/{preset})"
+        )
     if form not in (None, NO_LOW, *found.precision.formats):
         raise UserError(f"--format {form}: target {target} takes {', '.join(found.precision.formats)} or none")
     if form is None:
         form = NO_LOW if folder is None else found.precision.formats[0]
     if form == NO_LOW:
         return Order(found, preset, folder, None, None, out)
-    videos = videos or calibration.default_folder()
-    if not videos.is_dir():
-        raise UserError(f"--calibration {videos}: no such folder")
+    if videos is None:
+        try:
+            videos = calibration.default_folder()
+        except UserError:
+            if "FLASHLIPS_DATA" in os.environ:
+                raise
+    else:
+        calibration.videos_in(videos)  # which says what is wrong with it
     return Order(found, preset, folder, form, videos, out)
 
 
@@ -107,13 +124,17 @@ def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
     inputs = all_inputs(order)
     if (found := _finished(folder, digest(inputs))) is not None:
         return found, True
-    stages = Stages(order.out / "stages", 4 if order.target.chip else 3, say)
+    stages = Stages(order.out / "stages", 3 + (order.target.chip is not None) + order.drawn, say)
     stages.folder.mkdir(parents=True, exist_ok=True)
     for half_made in (*stages.folder.glob(".bundle.*"), *order.out.glob(".assembly*")):
         shutil.rmtree(half_made)
     exported = stages.run(f"export-{order.preset}", inputs["export"], lambda place: _export(order, place))
+    videos = order.videos
+    if order.drawn:
+        say(f"no recorded faces to calibrate on: {DRAWN} serves, real ones come out better with CALIBRATION=folder of videos")
+        videos = stages.run("videos", inputs["videos"], _draw)
     source = inputs["precision"] | {"source": engine_folder.digest_of(Bundle.open(exported))}
-    lower = stages.run(f"precision-{order.target.name}-{order.preset}", source, lambda place: _lower(order, exported, place))
+    lower = stages.run(f"precision-{order.target.name}-{order.preset}", source, lambda place: _lower(order, exported, videos, place))
     cubins = None
     if order.target.chip is not None:
         cubins = stages.run(f"kernels-{order.target.name}-{order.preset}", inputs["kernels"], lambda place: _kernels(order, place))
@@ -140,25 +161,26 @@ def all_inputs(order: Order) -> dict[str, Any]:
         "code": code(ROOT, "flashlips_edge/models/*.py", "flashlips_edge/training/*.py"),
     }
     table = digests([TABLES / f"{order.target.name}.yaml"], TABLES)
+    videos: dict[str, Any] = digests(calibration.videos_in(order.videos), order.videos) if order.videos is not None else {}
+    if order.drawn:
+        head = code(ROOT, "targets/drawn.py", "flashlips_edge/training/synthetic_head/*.py")
+        videos = {"code": head, "tools": versions("av", "numpy", "soxr")}
     precision = {
         "table": table,
         "form": order.form,
-        "videos": _listing(order.videos) if order.videos else [],
+        "videos": videos,
         "tools": versions("onnxruntime", "nvidia-modelopt", "opencv-python-headless"),
         "code": code(ROOT, "quantize/*.py", "targets/plain.py", "flashlips_edge/talking/*.py", "flashlips_edge/face/*.py"),
     }
     kernels = {"preset": preset, "table": table, "tools": versions("triton", "torch"), "code": code(ROOT, "kernels/**/*.py")}
     return {
         "export": export,
+        "videos": videos,
         "precision": precision,
         "kernels": kernels if order.target.chip else {},
         "tools": versions("tensorrt_rtx") if order.target.engine == "tensorrt_rtx" else {},
         "code": code(ROOT, "targets/*.py", *shared),
     }
-
-
-def _listing(videos: Path) -> list[list[Any]]:
-    return [[path.relative_to(videos).as_posix(), path.stat().st_size] for path in sorted(videos.rglob("*")) if path.is_file()]
 
 
 def _finished(folder: Path, key: str) -> Bundle | None:
@@ -180,10 +202,18 @@ def _export(order: Order, place: Path) -> None:
     export(order.preset, order.weights, place, card if card is not None and card.is_file() else None)
 
 
-def _lower(order: Order, exported: Path, place: Path) -> None:
+def _draw(place: Path) -> None:
+    from targets.drawn import draw
+
+    work = place.with_name(f".{place.name}.work")
+    draw(work)
+    work.rename(place)
+
+
+def _lower(order: Order, exported: Path, videos: Path | None, place: Path) -> None:
     precision, limits = order.target.precision, order.target.limits
     source = Bundle.open(exported)
-    if order.form is None or order.videos is None:
+    if order.form is None or videos is None:
         from targets.plain import convert
 
         convert(source, precision.rest, limits.golden_error, place)
@@ -193,7 +223,7 @@ def _lower(order: Order, exported: Path, place: Path) -> None:
     from quantize.targets import of
 
     budget = Budget(mouth_db=limits.mouth_db)
-    quantisation.build(source, order.target.name, of(order.target), order.form, order.videos, budget, place)
+    quantisation.build(source, order.target.name, of(order.target), order.form, videos, budget, place)
 
 
 def _kernels(order: Order, place: Path) -> None:
@@ -239,6 +269,7 @@ def _assemble(order: Order, lower: Path, cubins: Path | None, assembly: Path, ke
         "workspace_mb": limits.workspace_mb,
         "golden_error": float(limits.golden_error),
         "fallback_share": float(limits.fallback_share),
+        "calibrated_on": DRAWN if order.drawn else RECORDINGS if order.form else None,
     }
     write_manifest(assembly, fields | {"graphs": entries, "targets": [target.name], "target": wanted, "build": key})
     bundle = Bundle.open(assembly)
@@ -281,7 +312,8 @@ def summary(bundle: Bundle, cached: bool, seconds: float) -> None:
     kernels = bundle.folder / "cubins" / "manifest.json"
     compiled = f", {len(json.loads(kernels.read_text())['kernels'])} kernels" if kernels.is_file() else ""
     how = f"as it was, its inputs are the same ({seconds:.0f} s)" if cached else f"{seconds:.0f} s"
-    print(f"{bundle.folder}: {size / 1e6:.1f} MB, layers {device_build.mix(dict(sorted(counts.items())))}{compiled}, {how}")
+    seen = f", calibrated on {DRAWN}" if bundle.manifest["target"]["calibrated_on"] == DRAWN else ""
+    print(f"{bundle.folder}: {size / 1e6:.1f} MB, layers {device_build.mix(dict(sorted(counts.items())))}{seen}{compiled}, {how}")
 
 
 def rest(target: Target, bundle: Bundle) -> None:

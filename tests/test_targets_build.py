@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -27,14 +28,16 @@ from flashlips_edge.bundle import GRAPHS, Bundle  # noqa: E402
 from flashlips_edge.engines import engine_folder  # noqa: E402
 from flashlips_edge.engines.engine_folder import EngineFolder  # noqa: E402
 from flashlips_edge.errors import UserError  # noqa: E402
+from flashlips_edge.evaluation.recordings import Recording  # noqa: E402
 from flashlips_edge.files import write_bytes  # noqa: E402
 from flashlips_edge.models import presets  # noqa: E402
 from flashlips_edge.models.networks import networks  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
 from quantize import build as quantisation  # noqa: E402
+from quantize import calibration  # noqa: E402
 from targets import build as building  # noqa: E402
-from targets import folders, remote  # noqa: E402
+from targets import drawn, folders, remote  # noqa: E402
 from targets.folders import only_one, put  # noqa: E402
 from targets.stages import Stages  # noqa: E402
 
@@ -208,9 +211,10 @@ def test_a_graph_that_the_device_s_engine_cannot_read_is_refused(weights: Path, 
 @pytest.mark.parametrize("target", ["orin", "thor", "rtx", "cpu"])
 def test_low_precision_is_asked_for_as_the_table_says(target: str, cpu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
+    (tmp_path / "someone.mp4").touch()
     monkeypatch.setattr(quantisation, "build", lambda *arguments: asked.append(arguments))
     order = building.ordered(target, "small", "none", building.find_target(target).precision.formats[0], tmp_path, tmp_path)
-    building._lower(order, cpu / "cpu" / "small", tmp_path / "place")
+    building._lower(order, cpu / "cpu" / "small", order.videos, tmp_path / "place")
     ((_, name, wanted, form, videos, budget, out),) = asked
     table = building.find_target(target)
     assert (name, form, videos, out) == (target, table.precision.formats[0], tmp_path, tmp_path / "place")
@@ -218,13 +222,78 @@ def test_low_precision_is_asked_for_as_the_table_says(target: str, cpu: Path, tm
     assert budget.mouth_db == table.limits.mouth_db
 
 
+@pytest.fixture()
+def nothing_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A fresh clone, with no recorded data beside it."""
+    monkeypatch.delenv("FLASHLIPS_DATA", raising=False)
+    (tmp_path / "clone").mkdir()
+    monkeypatch.chdir(tmp_path / "clone")
+
+
+def quantised(seen: list[Path]) -> Any:
+    """In place of quantisation, which has tests of its own: it notes the folder of videos and leaves the networks as they are."""
+
+    def build(source: Bundle, target: str, wanted: Any, form: str, videos: Path, budget: Any, out: Path) -> None:
+        seen.append(videos)
+        shutil.copytree(source.folder, out)
+
+    return build
+
+
+def test_without_recorded_faces_the_synthetic_head_serves(
+    nothing_recorded: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[Path] = []
+    monkeypatch.setattr(quantisation, "build", quantised(seen))
+    monkeypatch.setattr(drawn, "SEEDS", range(1010, 1011))
+    monkeypatch.setattr(drawn, "FRAMES", 30)
+    order = building.ordered("cpu", "small", str(weights), None, None, tmp_path / "out")
+    said: list[str] = []
+    bundle, cached = building.build(order, said.append)
+    assert not cached and sum("no recorded faces to calibrate on" in line and "CALIBRATION=folder" in line for line in said) == 1
+    (video,) = calibration.videos_in(seen[0])
+    clip = Recording.open(video, 160, None, tmp_path)
+    assert len(clip.numbers) == 30 and np.ptp(clip.sound()) > 0.1, "the run path's detector finds the face, and it is heard"
+    assert bundle.manifest["target"]["calibrated_on"] == "the synthetic head"
+    building.summary(bundle, *building.build(order, said.append)[1:], 0.1)
+    assert "calibrated on the synthetic head" in (printed := capsys.readouterr().out) and "as it was" in printed
+
+
+def test_own_videos_are_taken_by_content(nothing_recorded: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+    monkeypatch.setattr(quantisation, "build", quantised(seen))
+    videos = tmp_path / "videos"
+    write_bytes(videos / "me.mp4", b"one")
+
+    def make_it() -> tuple[Bundle, bool]:
+        return building.build(building.ordered("cpu", "small", str(weights), "int8", videos, tmp_path / "out"), lambda line: None)
+
+    bundle, _ = make_it()
+    assert seen == [videos] and bundle.manifest["target"]["calibrated_on"] == "recorded faces" and make_it()[1]
+    write_bytes(videos / "me.mp4", b"two")  # the same size
+    assert not make_it()[1]
+
+
+def test_recorded_data_that_is_named_and_not_there_is_a_mistake(
+    nothing_recorded: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASHLIPS_DATA", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=f"--calibration is missing, and {tmp_path / 'gone' / 'train'} is not there"):
+        building.ordered("cpu", "small", str(weights), None, None, tmp_path)
+    with pytest.raises(UserError, match="is empty: it, or the folders in it, must hold videos"):
+        building.ordered("cpu", "small", str(weights), None, tmp_path, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["orrin"], "TARGET 'orrin' is not one of ada, .*; did you mean orin?"),
         (["orin", "--preset", "nanno"], "preset 'nanno' is not one of edge, nano, paper; did you mean nano?"),
-        (["orin", "--preset", "edge"], "--weights is missing: preset edge has no trained weights here; name a folder"),
-        (["orin", "--weights", "nowhere"], "--weights nowhere: no such folder; name a folder that training wrote, or none"),
+        (
+            ["orin", "--preset", "edge"],
+            r"--weights is missing: preset edge has no trained weights here; take PRESET=nano .* or train them with python -m",
+        ),
+        (["orin", "--weights", "nowhere"], "--weights nowhere: no such folder; name one that training wrote, or none"),
         (["orin", "--format", "fp8"], "--format fp8: target orin takes int8 or none"),
         (["orin", "--calibration", "nowhere"], "--calibration nowhere: no such folder"),
         (["orin", "--host", "-oProxyCommand=x"], "--host"),
