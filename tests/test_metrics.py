@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -71,6 +72,12 @@ def test_ssim_falls_with_lost_structure_more_than_with_brightness():
     assert metrics.ssim(np.full_like(picture, 120), picture) < 0.2 < 0.9 < metrics.ssim(picture + 10, picture)
 
 
+def test_detail_is_what_a_blur_takes_away():
+    noisy = np.random.default_rng(0).integers(0, 256, (48, 70, 3), np.uint8)
+    assert metrics.detail(np.full((48, 70, 3), 90, np.uint8)) < 1e-4
+    assert 0 < metrics.detail(cv2.GaussianBlur(noisy, (0, 0), 1.5)) < 0.3 * metrics.detail(noisy)
+
+
 def test_jitter_sees_what_smooth_motion_leaves_out():
     assert metrics.jitter(np.arange(9)) == 0
     assert metrics.jitter(np.array([[0.0], [1], [0], [1], [0]])) == 2
@@ -132,7 +139,7 @@ def test_a_result_that_follows_the_sound_and_not_the_avatar():
     clip = recording(own)
     found = measures.lips(result_of(clip, 0.1 + truth / 2), speech_of(clip, truth), NO_JUDGES)
     assert found["correlation"] == pytest.approx(1) and found["range"] == pytest.approx(0.5) and found["lag_frames"] == 0
-    assert found["jitter"] == pytest.approx(1) and found["leak"] == pytest.approx(0, abs=1e-3)
+    assert found["jitter"] == found["detail"] == pytest.approx(1) and found["leak"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_copy_of_its_source_is_perfect_under_its_own_speech_and_leaks_under_another():
@@ -148,7 +155,7 @@ def test_a_copy_of_its_source_is_perfect_under_its_own_speech_and_leaks_under_an
 def test_without_landmarks_the_pictures_are_still_measured():
     clip = recording(np.full(30, 0.2))
     blind = replace(result_of(clip, clip.openings), clip=replace(clip, points=None), points=None)
-    assert set(measures.lips(blind, Speech(np.zeros(30 * 640, np.float32), None, None), NO_JUDGES)) == {"jitter"}
+    assert set(measures.lips(blind, Speech(np.zeros(30 * 640, np.float32), None, None), NO_JUDGES)) == {"jitter", "detail"}
     assert set(measures.picture(blind, NO_JUDGES)) == {"mouth_db", "mouth_ssim", "face_db", "face_ssim"}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.landmarks import lips_of
-from flashlips_edge.evaluation.metrics import best_lag, correlation, jitter, mouth_box, partial_correlation, psnr, spread, ssim
+from flashlips_edge.evaluation.metrics import best_lag, correlation, detail, jitter, mouth_box, partial_correlation, psnr, spread, ssim
 from flashlips_edge.evaluation.self_drive import paste_weight
 from flashlips_edge.evaluation.takes import Result, Speech
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
@@ -40,12 +40,16 @@ def lips(result: Result, speech: Speech, judges: Judges) -> dict[str, float]:
     landmark_distance               of the lip points' motion, in distances between the outer eye corners
     leak                            correlation with the source's own opening beyond what the speech explains; not of its own speech
     sync_confidence, sync_offset    SyncNet's; the offset's size in frames
+    detail                          of the mouth box, over the source's: 1 where as sharp, less where soft
     identity                        cosine with the source's faces
     jitter, lip_jitter              second difference over time, of the pixels that may change and of the lip points, over the source's"""
     result = result.until(len(speech.sound) * 1_000_000_000 // SAMPLE_RATE_HZ)
     source = result.clip.crops[result.positions]
     changes = paste_weight(source.shape[1]) > 0
-    found = {"jitter": jitter(result.crops[:, changes]) / jitter(source[:, changes])}
+    found = {
+        "jitter": jitter(result.crops[:, changes]) / jitter(source[:, changes]),
+        "detail": sum(detail(mouth_box(crop)) for crop in result.crops) / max(sum(detail(mouth_box(crop)) for crop in source), 1e-6),
+    }
     if judges.identity is not None:
         found["identity"] = judges.identity(result.crops, source)
     sync = judges.sync(result.crops, result.pts_ns, speech.sound) if judges.sync is not None else None

@@ -20,6 +20,7 @@ COLUMNS: dict[str, tuple[str, int, str]] = {
     "mouth dB": ("mouth_db", 1, "up"),
     "SSIM": ("mouth_ssim", 3, "up"),
     "LPIPS": ("lpips", 3, "down"),
+    "detail": ("detail", 2, "to one"),
     "opening r": ("correlation", 2, "up"),
     "range": ("range", 2, "to one"),
     "landmarks": ("landmark_distance", 3, "down"),
