@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -28,8 +30,9 @@ TITLE = "FlashLips Edge: the bundled avatar speaks the bundled speech"
 COLUMNS = 8
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Makes both files, prints what was made and how fast; gives the exit status."""
+    argparse.ArgumentParser(prog="python -m flashlips_edge.demo", description=f"{TITLE}, into {VIDEO} and {SHEET}.").parse_args(arguments)
     try:
         speech = read_sound(SPEECH)
         with Talker.open("nano") as talker:
