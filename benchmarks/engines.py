@@ -6,8 +6,9 @@ Frame by frame, as on a live run: decode the video, find and cut the face, encod
 time; then each graph by itself at batch 1. `cold` is a new process up to its first frame, `warm` the first frame of a second face in a
 process that has the networks. Worth something only while nothing else runs.
 
-A prediction is the sum over a graph's convolutions and products of max(FLOPs / rate, bytes / bandwidth), with the vendor's peaks: the least
-time that there can be. Launches, and what lies between those operations, count nothing in it; small networks come out far too fast.
+A prediction is the sum over a graph's convolutions and products of max(FLOPs / rate, bytes / bandwidth), with the vendor's peaks, and over its
+kernels of what one costs beside its work: once as in a CUDA graph that is replayed, which is how the TensorRT engine runs it, once as launched
+one by one. Pointwise operations are taken as fused into the kernel before them, and the peaks as reached: devices will be slower.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, count
 from math import prod
 from pathlib import Path
@@ -50,6 +52,12 @@ ASSETS = Path(prepare.__file__).parent / "assets"
 PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder")  # once for each frame
 STAGES = ("decode", "face", "networks", "paste")
 BYTES = {"int8": 1, "fp8": 1, "fp16": 2, "fp32": 4}
+# Measured on empty kernels by others, on a laptop's GeForce RTX 5070 Ti: https://github.com/ahrefs/ocannl/issues/488. Taken for every chip.
+REPLAY_US, REPLAYED_US, LAUNCHED_US = 15.0, 0.58, 6.4  # a graph's replay and each kernel in it; a kernel launched by itself
+KERNELS = {*HEAVY, "DepthToSpace", "GRU", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LSTM", "Pad", "ReduceMean"}
+KERNELS |= {"Resize", "Softmax", "Transpose"}
+SENSORS = Path("/sys/class/hwmon")
+RAILS = ({"VDD_IN"}, {"VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"})  # of an Orin Nano's module, and of an AGX Orin's: together all it draws
 MARKS = {"cpu": 60.0, "datacentre": 150.0}  # frames per second through encode, edit and decode
 FIRST = "--first-frame"
 
@@ -96,18 +104,33 @@ def alone(engine: Engine, feed: dict[str, np.ndarray], runs: int) -> list[float]
     return seconds[2:]
 
 
-def power_w() -> float | None:
-    """What the chip draws now, where it tells: a GPU through nvidia-smi, a Jetson through its sensor at the input."""
-    for label in Path("/sys/class/hwmon").glob("hwmon*/in*_label"):
-        if label.read_text().strip() in ("VDD_IN", "VIN_SYS_5V0", "VDD_GPU_SOC"):
-            rail = label.name.removesuffix("_label").removeprefix("in")
+def power_w(sensors: Path = SENSORS) -> float | None:
+    """What the chip draws now, where it tells: a GPU through nvidia-smi, a Jetson's module through the sensors at its inputs."""
+    watts = {}
+    for label in sensors.glob("hwmon*/in*_label"):
+        rail = label.name.removesuffix("_label").removeprefix("in")
+        if (label.parent / f"curr{rail}_input").is_file():
             volts, amperes = (int((label.parent / f"{kind}{rail}_input").read_text()) / 1e3 for kind in ("in", "curr"))
-            return round(volts * amperes, 2)
+            watts[label.read_text().strip()] = volts * amperes
+    for rails in RAILS:
+        if rails <= watts.keys():
+            return round(sum(watts[rail] for rail in rails), 2)
     query = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
     try:
         return float(subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.split()[0])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
+
+
+def power_at_work(engines: dict[str, Engine], feeds: dict[str, dict[str, np.ndarray]]) -> float | None:
+    """What is drawn while the picture's graphs run over and over, one frame at a time."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(power_w)
+        while True:
+            for graph in PICTURE_GRAPHS:
+                alone(engines[graph], feeds[graph], 1)
+            if asked.done():
+                return asked.result()
 
 
 def work(bundle: Bundle, graph: str, precisions: dict[str, str] | None = None) -> list[tuple[int, int, str]]:
@@ -138,17 +161,28 @@ def least_seconds(work: list[tuple[int, int, str]], chip: Chip) -> float:
     return sum(max(operations / rates[precision], traffic / chip.bandwidth) for operations, traffic, precision in work)
 
 
+def kernels(model: onnx.ModelProto) -> int:
+    """Kernels of a graph at least: one for each operation that reads more than it is next to."""
+    return sum(node.op_type in KERNELS for node in model.graph.node)
+
+
 def predict(bundle: Bundle, target: Target) -> dict[str, float]:
-    """Milliseconds at least of each picture graph on a device, in the precision that its table asks for; frames per second at most."""
+    """Milliseconds of the picture's graphs' work at least, on a device, in the precision that its table asks for; their kernels; and frames
+    per second at most, with graphs replayed and with kernels launched one by one."""
     assert target.chip is not None
-    seconds = {}
+    busy, count_ = {}, 0
     for graph in PICTURE_GRAPHS:
         precision = target.precision.formats[0] if graph in target.precision.low else target.precision.rest
-        names_ = asked(onnx.load(str(bundle.graph_path(graph))))
-        seconds[graph] = least_seconds(work(bundle, graph, dict.fromkeys(names_, precision)), target.chip)
+        model = onnx.load(str(bundle.graph_path(graph)))
+        busy[graph] = 1e3 * least_seconds(work(bundle, graph, dict.fromkeys(asked(model), precision)), target.chip)
+        count_ += kernels(model)
+    replayed = sum(busy.values()) + 1e-3 * (len(PICTURE_GRAPHS) * REPLAY_US + count_ * REPLAYED_US)
+    launched = sum(busy.values()) + 1e-3 * count_ * LAUNCHED_US
     return {
-        **{f"{graph}_ms": round(1e3 * value, 4) for graph, value in seconds.items()},
-        "frames_per_second": round(1 / sum(seconds.values()), 1),
+        **{f"{graph}_ms": round(value, 4) for graph, value in busy.items()},
+        "kernels": count_,
+        "replayed_frames_per_second": round(1e3 / replayed, 1),
+        "launched_frames_per_second": round(1e3 / launched, 1),
     }
 
 
@@ -163,7 +197,8 @@ def measure(bundle: Bundle, threads: int, frames: int, cold_s: float) -> dict[st
         spent = live(talker, frames)
     networks = float(np.sum(spent["networks"]))
     engines = {graph: shared_engine(bundle, graph, threads) for graph in GRAPHS}
-    graphs = {graph: alone(engine, bundle.golden(graph)[0], frames) for graph, engine in engines.items()}
+    feeds = {graph: bundle.golden(graph)[0] for graph in GRAPHS}
+    graphs = {graph: alone(engine, feeds[graph], frames) for graph, engine in engines.items()}
     return {
         "cold_s": round(cold_s, 3),
         "warm_s": round(warm_s, 3),
@@ -174,7 +209,7 @@ def measure(bundle: Bundle, threads: int, frames: int, cold_s: float) -> dict[st
         "engines": {graph: type(engine).__name__ for graph, engine in engines.items()},
         "host_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1),
         "device_mb": _device_mb(),
-        "power_w": power_w(),
+        "power_w": power_at_work(engines, feeds),
         "frames_ms": [round(1e3 * seconds, 3) for seconds in spent["whole"]],
     }
 
@@ -259,8 +294,13 @@ def main() -> None:
     plain = Bundle.open("nano") if preset == "nano" else bundle
     chips = [find_target(name) for name in names() if find_target(name).chip is not None]
     report["predictions"] = {each.name: predict(plain, each) for each in chips}
-    print("predicted from FLOPs and bytes, not measured: frames per second through encode, edit and decode, at most")
-    print("  " + ", ".join(f"{name} {each['frames_per_second']:.0f}" for name, each in report["predictions"].items()))
+    print("predicted, not measured: frames per second through encode, edit and decode at most, from FLOPs, bytes and kernels;")
+    print(
+        f"assumed: a kernel costs {REPLAYED_US} us in a graph that is replayed ({REPLAY_US:g} us more), or {LAUNCHED_US} us launched by itself"
+    )
+    for name, each in report["predictions"].items():
+        rates = f"{each['replayed_frames_per_second']:>7.0f} replayed, {each['launched_frames_per_second']:>6.0f} launched"
+        print(f"  {name:<12} {rates}, {each['kernels']} kernels")
     path = options.out / f"engines-{target.name}-{preset}.json"
     write_bytes(path, json.dumps(report, indent=2).encode() + b"\n")
     draw(report, path.with_suffix(".png"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
@@ -28,7 +30,7 @@ def test_a_few_frames_are_measured_and_drawn(tmp_path: Path, monkeypatch: pytest
     assert report["whole"]["frames_per_second"] <= report["networks_frames_per_second"]
     assert report["cold_s"] > 0 and report["host_mb"] > 50 and set(report["engines"].values()) == {"OnnxRuntimeEngine"}
     printed = capsys.readouterr().out
-    assert "with decoding and pasting" in printed and "predicted from FLOPs and bytes, not measured" in printed
+    assert "with decoding and pasting" in printed and "predicted, not measured" in printed and "assumed: a kernel costs 0.58 us" in printed
 
 
 def test_a_prediction_is_the_roofline_s_and_int8_is_faster() -> None:
@@ -43,10 +45,52 @@ def test_a_prediction_is_the_roofline_s_and_int8_is_faster() -> None:
     narrow = [(operations, traffic // 4, "int8") for operations, traffic, _ in wide]
     assert sum(operations for operations, _, _ in wide) > 5e8
     assert engines.least_seconds(narrow, orin) < engines.least_seconds(wide, orin)
-    assert (
-        engines.predict(nano, find_target("orin"))["frames_per_second"]
-        > engines.predict(nano, find_target("orin-nano"))["frames_per_second"]
-    )
+    large, small = (engines.predict(nano, find_target(name)) for name in ("orin", "orin-nano"))
+    for rate in ("replayed_frames_per_second", "launched_frames_per_second"):
+        assert large[rate] > small[rate]
+
+
+def test_a_small_network_waits_for_its_kernels() -> None:
+    predicted = engines.predict(Bundle.open("nano"), find_target("datacentre"))
+    busy = sum(predicted[f"{graph}_ms"] for graph in engines.PICTURE_GRAPHS)
+    assert predicted["kernels"] > 50
+    assert 1e3 / predicted["launched_frames_per_second"] == pytest.approx(busy + 6.4e-3 * predicted["kernels"], rel=0.01)
+    assert busy < 1e3 / predicted["replayed_frames_per_second"] < 1e3 / predicted["launched_frames_per_second"]
+
+
+def _sensor(folder: Path, rails: dict[str, tuple[int, int]]) -> None:
+    folder.mkdir(parents=True)
+    for number, (name, (millivolts, milliamperes)) in enumerate(rails.items(), 1):
+        (folder / f"in{number}_label").write_text(f"{name}\n")
+        (folder / f"in{number}_input").write_text(f"{millivolts}\n")
+        (folder / f"curr{number}_input").write_text(f"{milliamperes}\n")
+    (folder / "in7_label").write_text("sum of shunt voltages\n")  # which has no current
+
+
+@pytest.mark.parametrize(
+    ("rails", "watts"),
+    [
+        ({"VDD_IN": (5000, 2000), "VDD_CPU_GPU_CV": (5000, 1000), "VDD_SOC": (5000, 400)}, 10.0),
+        ({"VDD_GPU_SOC": (20000, 500), "VDD_CPU_CV": (20000, 200), "VIN_SYS_5V0": (5000, 1000), "VDDQ_VDD2_1V8AO": (1800, 99)}, 19.0),
+    ],
+    ids=["orin nano", "agx orin"],
+)
+def test_a_jetson_s_power_is_that_of_the_whole_module(rails: dict[str, tuple[int, int]], watts: float, tmp_path: Path) -> None:
+    _sensor(tmp_path / "hwmon3", rails)
+    assert engines.power_w(tmp_path) == watts
+
+
+def test_power_is_asked_for_while_the_networks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, asked = threading.Event(), []
+
+    class Toy:
+        def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            running.set()
+            return inputs
+
+    monkeypatch.setattr(engines, "power_w", lambda: asked.append(running.wait(60)) or 7.0)
+    feeds = {graph: {"x": np.zeros((1, 1))} for graph in engines.PICTURE_GRAPHS}
+    assert engines.power_at_work(dict.fromkeys(feeds, Toy()), feeds) == 7.0 and asked == [True]  # type: ignore[arg-type]
 
 
 def test_a_target_without_a_bundle_names_the_command(tmp_path: Path) -> None:
