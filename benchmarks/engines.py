@@ -6,9 +6,9 @@ Frame by frame, as on a live run: decode the video, find and cut the face, encod
 time; then each graph by itself at batch 1. `cold` is a new process up to its first frame, `warm` the first frame of a second face in a
 process that has the networks. Worth something only while nothing else runs.
 
-A prediction is the sum over a graph's convolutions and products of max(FLOPs / rate, bytes / bandwidth), with the vendor's peaks, and over its
-kernels of what one costs beside its work: once as in a CUDA graph that is replayed, which is how the TensorRT engine runs it, once as launched
-one by one. Pointwise operations are taken as fused into the kernel before them, and the peaks as reached: devices will be slower.
+A prediction is the sum over a graph's convolutions and products of max(FLOPs / rate, bytes / bandwidth), with the vendor's peaks, and
+over its kernels of what one costs beside its work: as in a CUDA graph that is replayed, which is how the TensorRT engine runs it, and as
+launched one by one. Pointwise operations are taken as fused into the kernel before them, and the peaks as reached: devices will be slower.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def main() -> None:
     report["predictions"] = {each.name: predict(plain, each) for each in chips}
     print("predicted, not measured: frames per second through encode, edit and decode at most, from FLOPs, bytes and kernels;")
     print(
-        f"assumed: a kernel costs {REPLAYED_US} us in a graph that is replayed ({REPLAY_US:g} us more), or {LAUNCHED_US} us launched by itself"
+        f"assumed: a kernel costs {REPLAYED_US} us in a replayed graph, which costs {REPLAY_US:g}, or {LAUNCHED_US} us launched by itself"
     )
     for name, each in report["predictions"].items():
         rates = f"{each['replayed_frames_per_second']:>7.0f} replayed, {each['launched_frames_per_second']:>6.0f} launched"
