@@ -47,27 +47,24 @@ def disk() -> Finding:
 
 
 def bundle() -> Finding:
-    import numpy as np
-
-    from flashlips_edge.bundle import GRAPHS, Bundle
+    from flashlips_edge.bundle import GRAPHS, SHIPPED, Bundle
+    from flashlips_edge.engines.build import golden_error
     from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
     from flashlips_edge.errors import UserError
 
+    again, found = "install flashlips-edge again", []
     try:
-        shipped = Bundle.open("nano")
-        worst = 0.0
-        for graph in GRAPHS:
-            inputs, expected = shipped.golden(graph)
-            given = OnnxRuntimeEngine(shipped.graph_path(graph)).run(inputs)
-            error = max(float(np.abs(given[key] - expected[key]).max() / np.abs(expected[key]).max()) for key in expected)
-            worst = max(worst, error / shipped.manifest["graphs"][graph]["golden_tolerance"])
-            if not worst <= 1:
-                return Finding(
-                    FAULT, f"nano's graph {graph} answers its golden input wrongly ({error:.1e})", "install flashlips-edge again"
-                )
+        for name in sorted(path.parent.name for path in SHIPPED.glob("*/manifest.json")):
+            shipped, worst = Bundle.open(name), 0.0
+            for graph in GRAPHS:
+                error = golden_error(shipped, graph, OnnxRuntimeEngine(shipped.graph_path(graph)))
+                worst = max(worst, error / shipped.manifest["graphs"][graph]["golden_tolerance"])
+                if not worst <= 1:
+                    return Finding(FAULT, f"{name}'s graph {graph} answers its golden input wrongly ({error:.1e})", again)
+            found.append(f"{name}: {len(GRAPHS)} graphs give their golden outputs, at worst {worst:.0%} of what is allowed")
     except UserError as error:
-        return Finding(FAULT, str(error), "install flashlips-edge again")
-    return Finding(OK, f"nano: {len(GRAPHS)} graphs give their golden outputs, at worst {worst:.0%} of what is allowed")
+        return Finding(FAULT, str(error), again)
+    return Finding(OK, "; ".join(found)) if found else Finding(FAULT, "no bundle is shipped", again)
 
 
 def onnx_runtime() -> Finding:
@@ -123,27 +120,27 @@ def cameras() -> Finding:
 def microphone() -> Finding:
     from flashlips_edge.media.microphone import why_none
 
-    return _sound(why_none(), "a microphone")
+    return _sound(why_none(), "a microphone", "plug one in, or give --audio or --text")
 
 
 def loudspeaker() -> Finding:
     from flashlips_edge.media.loudspeaker import why_none
 
-    return _sound(why_none(), "a loudspeaker")
+    return _sound(why_none(), "a loudspeaker", "plug one in; results go to a file (--out) or a client (flashlips_edge.serve)")
 
 
-def _sound(reason: str | None, name: str) -> Finding:
+def _sound(reason: str | None, name: str, without: str) -> Finding:
     if reason is None:
         return Finding(OK, name)
     said, _, do = reason.partition(" (")
-    return Finding(NONE, said, do.rstrip(")"))
+    return Finding(NONE, said, do.rstrip(")") or without)
 
 
 def window() -> Finding:
     from flashlips_edge.media.window import why_none
 
     reason = why_none()
-    return Finding(OK, "a display") if reason is None else Finding(NONE, f"no window: {reason}")
+    return Finding(OK, "a display") if reason is None else Finding(NONE, f"no window: {reason}", "--out writes a file instead")
 
 
 def gpus() -> tuple[list[str], int, int]:
@@ -217,7 +214,7 @@ def tensorrt() -> Finding:
         found.append(f"{name} {library.__version__}")
     if not found:
         do = "on a Jetson it comes with JetPack (python3 -m venv --system-site-packages); on a PC: pip install 'flashlips-edge[rtx]'"
-        return Finding(NONE, "no TensorRT", do if gpus()[0] else "")
+        return Finding(NONE, "no TensorRT", do if gpus()[0] else "without an NVIDIA GPU there is no use for it")
     return Finding(OK, ", ".join(found) + ("" if gpus()[0] else " (no GPU here to run engines on)"))
 
 
@@ -225,7 +222,7 @@ def triton() -> Finding:
     try:
         import triton as library
     except ImportError:
-        return Finding(NONE, "no Triton: kernels that were compiled ahead of time need none", "")
+        return Finding(NONE, "no Triton", "none is needed to run kernels that were compiled ahead of time; to compile: pip install triton")
     names, _, capability = gpus()
     if not names:
         return Finding(OK, f"Triton {library.__version__} (no GPU here to launch a kernel on)")
@@ -238,12 +235,13 @@ def triton() -> Finding:
 def jetson() -> Finding:
     release = Path("/etc/nv_tegra_release")
     if not release.is_file():
-        return Finding(NONE, "not a Jetson")
-    return power(release.read_text(encoding="utf-8"), Path("/sys/class/devfreq"))
+        return Finding(NONE, "not a Jetson", "nothing to do")
+    modes = Path("/etc/nvpmodel.conf")
+    return power(release.read_text(), modes.read_text() if modes.is_file() else "", Path("/sys/class/devfreq"))
 
 
-def power(release: str, frequencies: Path) -> Finding:
-    """Power mode and GPU clock of a Jetson."""
+def power(release: str, modes: str, frequencies: Path) -> Finding:
+    """Power mode and GPU clock of a Jetson; `modes` is its table of them, whose numbers differ from module to module."""
     said = re.search(r"R(\d+).*?REVISION: ([\d.]+)", release)
     found = [f"Jetson Linux {said.group(1)}.{said.group(2)}" if said else "a Jetson"]
     try:
@@ -254,7 +252,8 @@ def power(release: str, frequencies: Path) -> Finding:
     found.append(f"power mode {mode.group(1) if mode else 'unknown'}")
     do = []
     if not mode or not mode.group(1).startswith("MAXN"):
-        do.append("for full speed: sudo nvpmodel -m 0 (Orin Nano Super: -m 2)")
+        fastest = re.search(r"POWER_MODEL ID=(\d+) NAME=MAXN", modes)
+        do.append(f"for full speed: sudo nvpmodel -m {fastest.group(1) if fastest else 0}")
     for gpu in sorted([*frequencies.glob("*gpu*"), *frequencies.glob("*ga10b*")]):
         now, least, most = (int((gpu / f"{which}_freq").read_text()) // 1_000_000 for which in ("cur", "min", "max"))
         found.append(f"GPU at {now} of {most} MHz")
