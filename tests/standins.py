@@ -1,6 +1,7 @@
 """Stand-ins for cuda-bindings' driver and for the module tensorrt, for machines without a GPU.
 
-The GPU's memory is the host's and its stream an order of work, so that copies, captured graphs and addresses are real and numbers come out.
+The GPU's memory is the host's and a stream is a list of work, done as late as its waits allow, so that copies, captured graphs, events and
+addresses are real and numbers come out only where the order is right.
 An engine file is the ONNX file with a header, computed by ONNX Runtime. What is done in the wrong order, outside of memory that was given
 or to what was freed is a failure here. That TensorRT itself compiles the graphs is TensorRT-RTX's to show.
 """
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import json
+import threading
 from collections.abc import Callable
 from enum import IntEnum
+from itertools import count
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -19,15 +22,36 @@ import onnx
 import onnxruntime
 
 HEADER = b"a stand-in's engine\n"
-RECORDING: list[Callable[[], None]] | None = None  # what a capture holds so far
+WORK: dict[int, list[Callable[[], None]]] = {}  # of each stream: what was enqueued and not done yet
+RECORDING: dict[int, list[Callable[[], None]]] = {}  # of each stream that is captured: what the graph holds so far
+_numbers = count(1)
+_one_at_a_time = threading.RLock()
 
 
-def enqueue(work: Callable[[], None]) -> None:
-    """Now, or into the graph that is being captured."""
-    if RECORDING is None:
-        work()
-    else:
-        RECORDING.append(work)
+def enqueue(stream: int, work: Callable[[], None]) -> None:
+    """Onto the stream, or into the graph that is captured from it. It is done as late as it may be: when somebody waits for it."""
+    RECORDING.get(stream, WORK[stream]).append(work)
+
+
+def carry_out(stream: int, until: int | None = None) -> None:
+    """What the stream holds, or its first entries up to the mark with this number."""
+    with _one_at_a_time:
+        while WORK[stream]:
+            work = WORK[stream].pop(0)
+            work()
+            if until is not None and getattr(work, "mark", None) == until:
+                return
+
+
+class Mark:
+    """Where a stream was when an event was recorded."""
+
+    def __init__(self, event: int, stream: int) -> None:
+        self.stream, self.mark = stream, next(_numbers)
+        self.reached = False
+
+    def __call__(self) -> None:
+        self.reached = True
 
 
 class Driver:
@@ -37,6 +61,14 @@ class Driver:
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = "major"
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = "minor"
 
+    class CUmemorytype:
+        CU_MEMORYTYPE_DEVICE = 2
+
+    class CUevent_flags:  # noqa: N801
+        CU_EVENT_BLOCKING_SYNC, CU_EVENT_DISABLE_TIMING = 1, 2
+
+    CUDA_MEMCPY2D = SimpleNamespace
+
     class CUstreamCaptureMode:
         CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
 
@@ -44,7 +76,7 @@ class Driver:
         self.capability, self.name, self.status, self.memory = capability, name, status, memory
         self.held: dict[int, Any] = {}
         self.count: dict[str, int] = {}
-        self._next = 1
+        self.marks: dict[int, Mark] = {}  # the newest of each event
 
     def __getattribute__(self, function: str) -> Any:
         if function.startswith("cu"):
@@ -101,22 +133,55 @@ class Driver:
         return (0,)
 
     def cuStreamCreate(self, flags: int) -> tuple[Any, ...]:  # noqa: N802
-        return 0, self._new("stream")
+        stream = self._new("stream")
+        WORK[stream] = []
+        return 0, stream
 
     def cuStreamDestroy(self, stream: int) -> tuple[Any, ...]:  # noqa: N802
-        del self.held[stream]
+        del self.held[stream], WORK[stream]
         return (0,)
 
     def cuStreamSynchronize(self, stream: int) -> tuple[Any, ...]:  # noqa: N802
-        assert RECORDING is None, "a stream that is captured cannot be waited for"
+        assert stream not in RECORDING, "a stream that is captured cannot be waited for"
+        carry_out(stream)
+        return (0,)
+
+    def cuEventCreate(self, flags: int) -> tuple[Any, ...]:  # noqa: N802
+        return 0, self._new("event")
+
+    def cuEventDestroy(self, event: int) -> tuple[Any, ...]:  # noqa: N802
+        del self.held[event]
+        self.marks.pop(event, None)
+        return (0,)
+
+    def cuEventRecord(self, event: int, stream: int) -> tuple[Any, ...]:  # noqa: N802
+        assert self.held[event] == "event"
+        self.marks[event] = Mark(event, stream)
+        enqueue(stream, self.marks[event])
+        return (0,)
+
+    def cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Any, ...]:  # noqa: N802
+        if (mark := self.marks.get(event)) is not None:
+            enqueue(stream, lambda: None if mark.reached else carry_out(mark.stream, mark.mark))
+        return (0,)
+
+    def cuEventSynchronize(self, event: int) -> tuple[Any, ...]:  # noqa: N802
+        if (mark := self.marks.get(event)) is not None and not mark.reached:
+            carry_out(mark.stream, mark.mark)
         return (0,)
 
     def _copy(self, to: int, source: int, size: int, stream: int) -> tuple[Any, ...]:
         assert self.held[stream] == "stream"
-        enqueue(lambda: ctypes.memmove(self._inside(to, size), self._inside(source, size), size))
+        enqueue(stream, lambda: ctypes.memmove(self._inside(to, size), self._inside(source, size), size))
         return (0,)
 
     cuMemcpyHtoDAsync = cuMemcpyDtoHAsync = cuMemcpyDtoDAsync = _copy  # noqa: N815
+
+    def cuMemcpy2DAsync(self, copy: Any, stream: int) -> tuple[Any, ...]:  # noqa: N802
+        assert copy.WidthInBytes <= min(copy.srcPitch, copy.dstPitch)
+        for row in range(copy.Height):
+            self._copy(copy.dstDevice + row * copy.dstPitch, copy.srcDevice + row * copy.srcPitch, copy.WidthInBytes, stream)
+        return (0,)
 
     def _inside(self, address: int, size: int) -> int:
         """The address, if memory that was given holds it; memory that a test made itself is its own affair."""
@@ -126,14 +191,11 @@ class Driver:
         return address
 
     def cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[Any, ...]:  # noqa: N802
-        global RECORDING
-        RECORDING = []
+        RECORDING[stream] = []
         return (0,)
 
     def cuStreamEndCapture(self, stream: int) -> tuple[Any, ...]:  # noqa: N802
-        global RECORDING
-        graph, RECORDING = RECORDING, None
-        return 0, graph
+        return 0, RECORDING.pop(stream)
 
     def cuGraphInstantiate(self, graph: list[Callable[[], None]], flags: int) -> tuple[Any, ...]:  # noqa: N802
         return 0, self._new(graph)
@@ -143,7 +205,7 @@ class Driver:
 
     def cuGraphLaunch(self, graph: int, stream: int) -> tuple[Any, ...]:  # noqa: N802
         for work in self.held[graph]:
-            work()
+            enqueue(stream, work)
         return (0,)
 
     def cuGraphExecDestroy(self, graph: int) -> tuple[Any, ...]:  # noqa: N802
@@ -151,9 +213,9 @@ class Driver:
         return (0,)
 
     def _new(self, value: Any) -> int:
-        self._next += 1
-        self.held[self._next] = value
-        return self._next
+        number = next(_numbers)
+        self.held[number] = value
+        return number
 
 
 class Mode(IntEnum):
@@ -214,7 +276,7 @@ class Context:
             for name, result in zip(names, self._session.run(names, {name: arrays[name] for name in self._shapes})):
                 arrays[name][...] = result * (1 + self._spoil)
 
-        enqueue(work)
+        enqueue(stream, work)
         return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,15 @@ WANTED = {
 }
 
 
-def orin_bundle(folder: Path, **wanted: Any) -> Bundle:
+def orin_bundle(folder: Path, make: Callable[[Path], Bundle] = convolutional, **wanted: Any) -> Bundle:
     """Small networks as a bundle for an Orin, with golden outputs as fp32 gives them."""
-    bundle = convolutional(folder)
+    bundle = make(folder)
     random = np.random.default_rng(0)
     networks, entries = Networks(bundle), {}
     (folder / "golden").mkdir()
     for name in GRAPHS:
         engine = networks.engine(name)
-        free = {"4T": 200, "T": 50, "B": 2}
+        free = {"4T": 200, "T": 50, "B": 2, "rows": 20}
         shapes = {key: [free.get(axis, axis) for axis in shape] for key, shape in engine.input_shapes.items()}
         inputs = {key: random.random(shape).astype(np.float32) for key, shape in shapes.items()}
         arrays = {f"in.{key}": value for key, value in inputs.items()} | {f"out.{k}": v for k, v in engine.run(inputs).items()}
@@ -107,7 +107,7 @@ def test_an_engine_gives_what_the_graph_gives_and_takes_memory_once(bundle: Bund
         outputs = engine.run({"image": given})
         np.testing.assert_allclose(outputs["latent"], reference.run({"image": given})["latent"], rtol=1e-5, atol=1e-6)
     assert driver.count["cuMemAlloc"] == taken
-    assert (driver.count["cuStreamBeginCapture"], driver.count["cuGraphLaunch"]) == (2, 6)  # one graph for each shape, launched each time
+    assert (driver.count["cuStreamBeginCapture"], driver.count["cuGraphLaunch"]) == (2, 4)  # a graph for each shape, from its second run on
     assert engine.runs == 6  # five frames are four and one
 
 
@@ -170,7 +170,7 @@ def test_a_wrong_input_is_named(inputs: dict[str, np.ndarray], words: str, bundl
 def test_graphs_of_many_shapes_are_bounded(bundle: Bundle, device: Device, driver: Driver) -> None:
     engine = load(bundle, "speech_encoder", device, tensorrt())
     reference = OnnxRuntimeEngine(bundle.graph_path("speech_encoder"))
-    for steps in (*range(1, 9), 1):
+    for steps in (*np.repeat(range(1, 9), 2), 1):
         audio = np.random.default_rng(steps).random((1, 4 * steps, 80)).astype(np.float32)
         outputs = engine.run({"audio": audio})["speech"]
         np.testing.assert_allclose(outputs, reference.run({"audio": audio})["speech"], rtol=1e-5)

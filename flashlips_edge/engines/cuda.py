@@ -27,6 +27,15 @@ class DeviceArray:
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
+    def __getitem__(self, number: int) -> DeviceArray:
+        """The part with this number of the first axis, in the same memory."""
+        part = DeviceArray(self.address, self.shape[1:], self.dtype)
+        return DeviceArray(self.address + number * part.nbytes, part.shape, part.dtype)
+
+    def view(self, shape: tuple[int, ...]) -> DeviceArray:
+        """The beginning of the same memory, in this shape."""
+        return DeviceArray(self.address, shape, self.dtype)
+
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {"data": (self.address, False), "shape": self.shape, "typestr": self.dtype.str, "strides": None, "version": 3}
@@ -113,6 +122,36 @@ class Device:
     def copy_within(self, array: DeviceArray, address: int, stream: int) -> None:
         """Enqueue a copy from elsewhere on the GPU."""
         self._call("cuMemcpyDtoDAsync", array.address, address, array.nbytes, stream)
+
+    def copy_last_rows(self, array: DeviceArray, source: DeviceArray, stream: int) -> None:
+        """Enqueue a copy of the last rows of every [H, w] in `source` [..., H, w] to `array` [..., h, w]."""
+        (high, width), rows = source.shape[-2:], array.shape[-2]
+        line = width * source.dtype.itemsize
+        copy = self._driver.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = self._driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        copy.srcDevice, copy.srcPitch = source.address + (high - rows) * line, high * line
+        copy.dstDevice, copy.dstPitch = array.address, rows * line
+        copy.WidthInBytes, copy.Height = rows * line, int(np.prod(source.shape[:-2]))
+        self._call("cuMemcpy2DAsync", copy, stream)
+
+    def event(self) -> Any:
+        """A mark that a stream can leave and others wait for; one that nobody left counts as reached."""
+        flags = self._driver.CUevent_flags
+        event = self._call("cuEventCreate", int(flags.CU_EVENT_DISABLE_TIMING) | int(flags.CU_EVENT_BLOCKING_SYNC))
+        self._release.append(lambda: self._driver.cuEventDestroy(event))
+        return event
+
+    def mark(self, event: Any, stream: int) -> None:
+        """`event` is where `stream` is now."""
+        self._call("cuEventRecord", event, stream)
+
+    def follow(self, stream: int, event: Any) -> None:
+        """What `stream` is given from now on is done after `event`."""
+        self._call("cuStreamWaitEvent", stream, event, 0)
+
+    def wait_for(self, event: Any) -> None:
+        """Until `event` is reached."""
+        self._call("cuEventSynchronize", event)
 
     def wait(self, stream: int) -> None:
         """Until the stream has done all it was given."""

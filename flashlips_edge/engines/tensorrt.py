@@ -7,7 +7,7 @@
         latent = engine.run_on_device({"image": x})    # anything with __cuda_array_interface__ in, the engine's own memory out
 
 Engines of one device share its stream, so what one leaves on the GPU the next may take at once. A run is: into pinned memory, and
-one graph that copies in, computes and copies out.
+one graph that copies in, computes and copies out; on the device it is a graph that computes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import importlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ LIBRARIES = {
     "tensorrt": "on a Jetson it comes with JetPack: make the environment with python3 -m venv --system-site-packages",
     "tensorrt_rtx": "pip install 'flashlips-edge[rtx]'",
 }
+Taken = TypeVar("Taken")
+
 SHAPES_KEPT = 4  # sets of input shapes that have a context and a graph of their own
 
 
@@ -66,7 +69,9 @@ class _Ready:
     context: Any
     arrays: dict[str, DeviceArray]
     pinned: dict[str, np.ndarray]
-    graph: Any = None
+    whole: Any = None  # the graph with copies on both sides
+    compute: Any = None  # and without
+    ran: bool = False
 
 
 class TensorRtEngine:
@@ -77,7 +82,7 @@ class TensorRtEngine:
     """
 
     def __init__(self, device: Device, library: Any, plan: bytes, name: str = "the engine") -> None:
-        self._device, self._library = device, library
+        self.device, self._library = device, library
         self._lock = threading.Lock()
         self._log = new_log(library)
         self._runtime = library.Runtime(self._log)
@@ -91,7 +96,7 @@ class TensorRtEngine:
         self.output_shapes = {n: shapes[n] for n in names if n not in inputs}
         self._dtypes = {n: np.dtype(library.nptype(self._engine.get_tensor_dtype(n))) for n in names}
         self._ranges = {n: [tuple(each) for each in self._engine.get_tensor_profile_shape(n, 0)] for n in inputs}
-        self._stream = device.shared_stream()
+        self._stream, self._recorder = device.shared_stream(), device.stream()  # nobody else's work gets into a graph
         self._take_memory(inputs)
         self._ready: OrderedDict[tuple[tuple[int, ...], ...], _Ready] = OrderedDict()
         self.runs = 0
@@ -106,24 +111,24 @@ class TensorRtEngine:
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output by name, for `inputs` by name. A missing, unknown or misshapen input is a ValueError; more frames than the engine
         takes at once go through it one part after another."""
-        at_once = min(ranges[2][0] for ranges in self._ranges.values())
         frames = max((len(array) for array in inputs.values()), default=0)
-        if frames > at_once:
-            starts = range(0, frames, at_once)
-            parts = [self.run({name: array[i : i + at_once] for name, array in inputs.items()}) for i in starts]
+        if frames > self.at_once:
+            starts = range(0, frames, self.at_once)
+            parts = [self.run({name: array[i : i + self.at_once] for name, array in inputs.items()}) for i in starts]
             return {name: np.concatenate([part[name] for part in parts]) for name in self.output_shapes}
         with self._lock:
             start = time.perf_counter()
-            self._device.use()
+            self.device.use()
             ready = self._prepare(inputs)
             for name, array in inputs.items():
                 np.copyto(ready.pinned[name], array, casting="same_kind")
-            if ready.graph is None:
-                self._whole(ready)  # the first run of a context may allocate, which a graph cannot hold
-                self._device.wait(self._stream)
-                ready.graph = self._device.capture(self._stream, lambda: self._whole(ready))
-            self._device.launch(ready.graph, self._stream)
-            self._device.wait(self._stream)
+            if not ready.ran:
+                self._whole(ready, self._stream)  # the first run of a context may allocate, which a graph cannot hold
+                ready.ran = True
+            else:
+                ready.whole = ready.whole or self.device.capture(self._recorder, lambda: self._whole(ready, self._recorder))
+                self.device.launch(ready.whole, self._stream)
+            self.device.wait(self._stream)
             outputs = {name: ready.pinned[name].copy() for name in self.output_shapes}
             self._count(start)
             return outputs
@@ -133,18 +138,49 @@ class TensorRtEngine:
 
         Nothing is waited for; who reads an output elsewhere than in an engine of this device waits with `device.wait` first.
         """
-        with self._lock:
-            start = time.perf_counter()
-            self._device.use()
-            interfaces = {name: _interface(name, value) for name, value in inputs.items()}
-            ready = self._prepare({name: _Shaped(tuple(each["shape"]), np.dtype(each["typestr"])) for name, each in interfaces.items()})
+        interfaces = {name: _interface(name, value) for name, value in inputs.items()}
+
+        def fill(memory: dict[str, DeviceArray]) -> None:
             for name, each in interfaces.items():
                 if each.get("stream"):
-                    self._device.wait(each["stream"])
-                self._device.copy_within(ready.arrays[name], each["data"][0], self._stream)
-            self._execute(ready)
+                    self.device.wait(each["stream"])
+                self.device.copy_within(memory[name], each["data"][0], self._stream)
+
+        shapes = {name: _Shaped(tuple(each["shape"]), np.dtype(each["typestr"])) for name, each in interfaces.items()}
+        return self.enqueue(shapes, fill, lambda outputs: outputs)
+
+    def enqueue(
+        self,
+        inputs: dict[str, Any],
+        fill: Callable[[dict[str, DeviceArray]], None],
+        take: Callable[[dict[str, DeviceArray]], Taken],
+    ) -> Taken:
+        """A run for whom everything is on the GPU: `fill` writes the engine's own memory for `inputs`, of which only shapes and types are
+        looked at, and `take` reads its outputs; both only enqueue, on `device.shared_stream()`. Gives what `take` gives, at once."""
+        with self._lock:
+            start = time.perf_counter()
+            self.device.use()
+            ready = self._prepare(inputs)
+            fill({name: ready.arrays[name] for name in self.input_shapes})
+            if not ready.ran:
+                self._execute(ready, self._stream)
+                ready.ran = True
+            else:
+                ready.compute = ready.compute or self.device.capture(self._recorder, lambda: self._execute(ready, self._recorder))
+                self.device.launch(ready.compute, self._stream)
+            taken = take({name: ready.arrays[name] for name in self.output_shapes})
             self._count(start)
-            return {name: ready.arrays[name] for name in self.output_shapes}
+            return taken
+
+    @property
+    def at_once(self) -> int:
+        """Frames that one run takes at most."""
+        return min(ranges[2][0] for ranges in self._ranges.values())
+
+    @property
+    def largest(self) -> dict[str, tuple[int, ...]]:
+        """The largest shape of each tensor."""
+        return {name: array.shape for name, array in self._arrays.items()}
 
     def layers(self) -> str:
         """What the library's inspector says of the engine's layers, JSON."""
@@ -164,8 +200,8 @@ class TensorRtEngine:
         for name, shape in most.items():
             context.set_input_shape(name, shape)
         most |= {name: tuple(context.get_tensor_shape(name)) for name in self.output_shapes}
-        self._arrays = {name: self._device.array(shape, self._dtypes[name]) for name, shape in most.items()}
-        self._pinned = {name: self._device.pinned(shape, self._dtypes[name]).reshape(-1) for name, shape in most.items()}
+        self._arrays = {name: self.device.array(shape, self._dtypes[name]) for name, shape in most.items()}
+        self._pinned = {name: self.device.pinned(shape, self._dtypes[name]).reshape(-1) for name, shape in most.items()}
 
     def _prepare(self, inputs: dict[str, Any]) -> _Ready:
         """What belongs to the shapes of these inputs; made when they are first seen."""
@@ -181,8 +217,9 @@ class TensorRtEngine:
         if key not in self._ready:
             if len(self._ready) == SHAPES_KEPT:
                 _, oldest = self._ready.popitem(last=False)
-                if oldest.graph is not None:
-                    self._device.drop(oldest.graph)
+                self.device.wait(self._stream)  # it may still be running
+                for graph in filter(None, (oldest.whole, oldest.compute)):
+                    self.device.drop(graph)
             self._ready[key] = self._new(dict(zip(self.input_shapes, key)))
         self._ready.move_to_end(key)
         return self._ready[key]
@@ -194,22 +231,22 @@ class TensorRtEngine:
         for name, shape in shapes.items():
             context.set_input_shape(name, shape)
         shapes = shapes | {name: tuple(context.get_tensor_shape(name)) for name in self.output_shapes}
-        arrays = {name: DeviceArray(self._arrays[name].address, shape, self._dtypes[name]) for name, shape in shapes.items()}
+        arrays = {name: self._arrays[name].view(shape) for name, shape in shapes.items()}
         for name, array in arrays.items():
             context.set_tensor_address(name, array.address)
         pinned = {name: self._pinned[name][: int(np.prod(shape))].reshape(shape) for name, shape in shapes.items()}
         return _Ready(context, arrays, pinned)
 
-    def _whole(self, ready: _Ready) -> None:
+    def _whole(self, ready: _Ready, stream: int) -> None:
         """Enqueue one run from pinned memory to pinned memory."""
         for name in self.input_shapes:
-            self._device.copy_in(ready.arrays[name], ready.pinned[name], self._stream)
-        self._execute(ready)
+            self.device.copy_in(ready.arrays[name], ready.pinned[name], stream)
+        self._execute(ready, stream)
         for name in self.output_shapes:
-            self._device.copy_back(ready.pinned[name], ready.arrays[name], self._stream)
+            self.device.copy_back(ready.pinned[name], ready.arrays[name], stream)
 
-    def _execute(self, ready: _Ready) -> None:
-        if not ready.context.execute_async_v3(self._stream):
+    def _execute(self, ready: _Ready, stream: int) -> None:
+        if not ready.context.execute_async_v3(stream):
             raise RuntimeError(f"{self._library.__name__} did not run the engine: {(self._log.errors or ['it gives no reason'])[-1][:300]}")
 
     def _count(self, start: float) -> None:

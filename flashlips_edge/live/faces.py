@@ -14,6 +14,7 @@ from flashlips_edge.media.camera_feed import CameraFeed
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.clock import SECOND_NS
 from flashlips_edge.pump.counters import Counters
+from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.identity import Identity, LiveIdentity
 from flashlips_edge.talking.looped import LoopedAvatar
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
@@ -38,7 +39,7 @@ class Face(Protocol):
         """Reference lips [4, 12] and the closed mouth [12]."""
 
     @property
-    def latents(self) -> dict[int, np.ndarray]:
+    def latents(self) -> dict[int, Latent]:
         """Those of pictures that come again, by `Target.index`."""
 
     @property
@@ -68,7 +69,7 @@ class AvatarFace:
         return self.avatar.counters
 
     @property
-    def latents(self) -> dict[int, np.ndarray]:
+    def latents(self) -> dict[int, Latent]:
         return self.avatar.latents
 
     def target(self, number: int) -> Target | None:
@@ -109,7 +110,7 @@ class CameraFace:
         return self.feed.counters
 
     @property
-    def latents(self) -> dict[int, np.ndarray]:
+    def latents(self) -> dict[int, Latent]:
         return self._idle.latents if self._idle is not None and self._idles else {}
 
     def target(self, number: int) -> Target | None:

@@ -17,6 +17,7 @@ from flashlips_edge.face.track import FaceTracker
 from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.read_ahead import read_ahead
+from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.identity import Identity, evenly
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.stage_times import StageTimes
@@ -45,7 +46,7 @@ class Avatar:
         self._pts_ns: list[int] = []  # of every picture read so far, and its box
         self._boxes: list[Box | None] = []
         self._kept: list[Frame] = []
-        self.latents: dict[int, np.ndarray] = {}
+        self.latents: dict[int, Latent] = {}
         self._frames = read_ahead(times.each("decode", self.clip.read()), DECODED_AHEAD)
         self._frame_bytes = self.clip.width * self.clip.height * 3 // 2
         for frame in islice(self._frames, max(1, KEPT_BYTES // self._frame_bytes)):

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
+from flashlips_edge.talking.chain import Latent, Pictures
 from flashlips_edge.talking.identity import Identity
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.target import Target
 
 
 def edit_mouths(
-    networks: Networks, targets: list[Target], lips: np.ndarray, identity: Identity, known: dict[int, np.ndarray] | None = None
+    networks: Networks, targets: list[Target], lips: np.ndarray, identity: Identity, known: dict[int, Latent] | None = None
 ) -> np.ndarray:
     """The crops of targets with a face, edited to lips [B, 12]: float32 [B, S, S, 3] in 0 to 255.
 
     `known` holds latents by the picture's number in a looped avatar; what is missing is encoded and kept there.
     """
-    known = {} if known is None else known
+    return begin_mouths(networks, targets, lips, identity, known)()
+
+
+def begin_mouths(
+    networks: Networks, targets: list[Target], lips: np.ndarray, identity: Identity, known: dict[int, Latent] | None = None
+) -> Pictures:
+    """The same, when it is asked for: on a GPU the next targets may be begun before that."""
+    chain, known = networks.chain, {} if known is None else known
     crops = _crops(targets)
     keys = [-1 - i if target.index is None else target.index for i, target in enumerate(targets)]
     new = {key: target for key, target in zip(keys, targets) if key not in known}
-    fresh = dict(zip(new, networks.encode(_crops(list(new.values()))))) if new else {}
-    known.update((key, latent.astype(np.float16)) for key, latent in fresh.items() if key >= 0)
-    latents = np.stack([fresh[key] if key in fresh else known[key].astype(np.float32) for key in keys])
-    return networks.edit(crops, latents, identity.references.like(crops, lips), lips)
+    fresh = dict(zip(new, chain.encode(_crops(list(new.values()))))) if new else {}
+    latents = [fresh[key] if key in fresh else chain.keep(known[key]) for key in keys]
+    known.update((key, chain.keep(latent)) for key, latent in zip(keys, latents) if key >= 0)
+    return chain.begin(crops, latents, identity.references.like(crops, lips), lips)
 
 
 def _crops(targets: list[Target]) -> np.ndarray:

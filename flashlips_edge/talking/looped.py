@@ -23,6 +23,7 @@ from flashlips_edge.media.loop_video import ERRORS, GROUP
 from flashlips_edge.pump.counters import Counters
 from flashlips_edge.talking import prepared
 from flashlips_edge.talking.avatar_folder import IDLE, AvatarFolder
+from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.crossfade import crossfade, fade_ticks
 from flashlips_edge.talking.identity import Identity
 from flashlips_edge.talking.networks import Networks
@@ -52,7 +53,7 @@ class LoopedAvatar:
     frame_rate       ticks a second, a Fraction: the idle video's
     identity         the face, or None where no clip shows one
     clips            names that `play` takes, "idle" first
-    latents          float16 [C, h, w] by `Target.index`; whoever encodes another picture adds it
+    latents          [C, h, w] by `Target.index`, as they are kept; whoever encodes another picture adds it
     counters         pictures shown, and those repeated because the next one was not decoded in time
     problem          one sentence while pictures cannot be read, else None: the last one stays
     """
@@ -65,7 +66,7 @@ class LoopedAvatar:
         self.counters = Counters()
         self._clips, self._crop_size = clips, crop_size
         self._first_index = np.cumsum([0, *(clip.video.count for clip in clips)]).tolist()
-        self.latents: dict[int, np.ndarray] = {}
+        self.latents: dict[int, Latent] = {}
         for clip, first in zip(clips, self._first_index):
             if clip.latents is not None:
                 self.latents |= {first + i: clip.latents[i] for i, box in enumerate(clip.boxes) if box is not None}

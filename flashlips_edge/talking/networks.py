@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import floor
 
 import cv2
@@ -9,8 +10,11 @@ import numpy as np
 
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.engines.choice import Engine, shared_engine
+from flashlips_edge.engines.tensorrt import TensorRtEngine
 from flashlips_edge.face.crop import MOUTH
 from flashlips_edge.speech.features import log_mel
+from flashlips_edge.talking.chain import Chain, HostChain, device_chain
+from flashlips_edge.talking.pictures import onto_crops, to_network
 
 LIPS_SIZE = 12  # length of a lips vector
 N_REFERENCES = 4
@@ -44,9 +48,17 @@ class Networks:
         for graph_name in graph_names:
             self.engine(graph_name)
 
+    @cached_property
+    def chain(self) -> Chain:
+        """The picture graphs one after the other, on the GPU from end to end if that is where they are."""
+        engines = [self.engine(name) for name in ("latent_encoder", "editor", "latent_decoder")]
+        if all(isinstance(engine, TensorRtEngine) for engine in engines):
+            return device_chain(*engines, self._first_row(engines[1].input_shapes["latent"][2]))
+        return HostChain(self.encode, self.edit)
+
     def encode(self, crops: np.ndarray) -> np.ndarray:
         """Latents float32 [B, C, h, w] of crops uint8 [B, S, S, 3]."""
-        return self._run("latent_encoder", image=_to_network(crops))["latent"]
+        return self._run("latent_encoder", image=to_network(crops))["latent"]
 
     def edit(self, crops: np.ndarray, latents: np.ndarray, reference_latents: np.ndarray, lips: np.ndarray) -> np.ndarray:
         """Pictures float32 [B, S, S, 3], 0 to 255, of crops uint8 [B, S, S, 3] that speak lips [B, 12].
@@ -57,15 +69,13 @@ class Networks:
         edited = self._run("editor", latent=latents, reference_latents=reference_latents, lips=lips)["edited_latent"]
         first_row = self._first_row(edited.shape[2])
         images = self._run("latent_decoder", edited_latent=edited[:, :, first_row:])["image"]  # [B, 3, S', S]
-        pictures = crops.astype(np.float32)
-        pictures[:, -images.shape[2] :] = (np.clip(images, 0.0, 1.0) * 255.0).transpose(0, 2, 3, 1)
-        return pictures
+        return onto_crops(crops, images)
 
     def lips(self, crops: np.ndarray) -> np.ndarray:
         """Lips vectors float32 [B, 12] of crops uint8 [B, S, S, 3]."""
         side = self.engine("lips_encoder").input_shapes["face"][-1]
         faces = np.stack([cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in crops])
-        return self._run("lips_encoder", face=_to_network(faces))["lips"]
+        return self._run("lips_encoder", face=to_network(faces))["lips"]
 
     def speech(self, waveform: np.ndarray) -> np.ndarray:
         """Speech float32 [T, D] of a waveform float32 [640 T] at 16 kHz: one row for every 40 ms."""
@@ -94,8 +104,3 @@ class Networks:
 
     def _run(self, graph_name: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self.engine(graph_name).run(inputs)
-
-
-def _to_network(images: np.ndarray) -> np.ndarray:
-    """float32 [B, 3, S, S] in [0, 1] of uint8 [B, S, S, 3]."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from flashlips_edge.face.pose import upper_face
+from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
 
@@ -19,7 +20,7 @@ class References:
         self._crops: list[np.ndarray] = []
         self._lips: list[np.ndarray] = []
         self._poses: list[np.ndarray] = []
-        self._latents: dict[int, np.ndarray] = {}  # by the crop's number, encoded when it is first needed
+        self._latents: dict[int, Latent] = {}  # by the crop's number, encoded when it is first needed
 
     @staticmethod
     def of_arrays(networks: Networks, crops: np.ndarray, lips: np.ndarray, latents: np.ndarray) -> References:
@@ -27,13 +28,13 @@ class References:
         references = References(networks)
         for crop, vector in zip(crops, lips):
             references.add(crop, vector)
-        references._latents = dict(enumerate(latents.astype(np.float32)))
+        references._latents = {i: networks.chain.keep(latent) for i, latent in enumerate(latents)}
         return references
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is known, to be kept: every crop is encoded."""
         self.encode(list(range(len(self._crops))))
-        latents = np.stack([self._latents[i] for i in range(len(self._crops))]).astype(np.float16)
+        latents = np.stack([np.asarray(self._latents[i]) for i in range(len(self._crops))]).astype(np.float16)
         return {"crops": np.stack(self._crops), "lips": self.lips, "latents": latents}
 
     def add(self, crop: np.ndarray, lips: np.ndarray) -> None:
@@ -50,10 +51,10 @@ class References:
     def encode(self, chosen: list[int]) -> None:
         """Encode these crops now, so that no frame waits for them."""
         if new := sorted(set(chosen) - set(self._latents)):
-            self._latents |= zip(new, self._networks.encode(np.stack([self._crops[i] for i in new])))
+            self._latents |= zip(new, self._networks.chain.encode(np.stack([self._crops[i] for i in new])))
 
-    def like(self, crops: np.ndarray, lips: np.ndarray) -> np.ndarray:
-        """Reference latents float32 [B, 4C, h, w] for crops uint8 [B, S, S, 3] that shall have lips [B, 12].
+    def like(self, crops: np.ndarray, lips: np.ndarray) -> list[list[Latent]]:
+        """Four reference latents [C, h, w] for each of the crops uint8 [B, S, S, 3] that shall have lips [B, 12].
 
         At most one crop for each frame is newly encoded, so that a live frame never waits for more; until then the nearest that
         are known stand in.
@@ -62,12 +63,12 @@ class References:
         nearest = [by_likeness(all_lips, poses, wanted, upper_face(crop)) for crop, wanted in zip(crops, lips)]
         self.encode([int(order[0]) for order in nearest])
         opening = all_lips @ self._networks.bundle.lips_opening
-        return np.stack([self._stack([i for i in order if i in self._latents], opening) for order in nearest])
+        return [self._four([i for i in order if i in self._latents], opening) for order in nearest]
 
-    def _stack(self, known: list[int], opening: np.ndarray) -> np.ndarray:
-        """The first four, from the most closed to the most open, as one [4C, h, w]; fewer repeat."""
+    def _four(self, known: list[int], opening: np.ndarray) -> list[Latent]:
+        """The first four, from the most closed to the most open; fewer repeat."""
         chosen = sorted(np.resize(known[:N_REFERENCES], N_REFERENCES), key=lambda i: float(opening[i]))
-        return np.concatenate([self._latents[i] for i in chosen])
+        return [self._latents[i] for i in chosen]
 
 
 def by_likeness(lips: np.ndarray, poses: np.ndarray, wanted: np.ndarray, pose: np.ndarray) -> np.ndarray:

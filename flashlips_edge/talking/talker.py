@@ -17,7 +17,8 @@ A talker owns its networks, trackers and threads; `close` ends them. One thread 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 from flashlips_edge.talking.avatar import Avatar
-from flashlips_edge.talking.editing import edit_mouths
+from flashlips_edge.talking.editing import begin_mouths
 from flashlips_edge.talking.identity import Identity, LiveIdentity
 from flashlips_edge.talking.lips import STEP_NS, LipsTrack, SpeechToLips
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
@@ -38,6 +39,7 @@ from flashlips_edge.talking.stage_times import StageTimes
 from flashlips_edge.talking.target import Target
 
 BATCH = 4  # frames that go through the networks together on files
+BATCHES_AHEAD = 1  # that are begun while one is not done yet
 LIVE_STEPS = 4  # lips steps made at a time on live speech: 160 ms, and as much again of look-ahead
 KEPT_LIPS_NS = 1_000_000_000  # of the past, on a live run
 PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder")
@@ -165,18 +167,25 @@ class Talker:
 
     def edit(self, targets: list[Target]) -> list[np.ndarray | None]:
         """The edited crops, float32 [S, S, 3] in 0 to 255, of targets; None where there is no face, or no lips yet."""
-        edited: list[np.ndarray | None] = [None] * len(targets)
+        return self._begin(targets)()
+
+    def _begin(self, targets: list[Target]) -> Callable[[], list[np.ndarray | None]]:
+        """`edit`, when it is asked for: a GPU computes until then."""
         lips = [self.lips.at(target.frame.pts_ns) for target in targets]
         faces = [i for i, target in enumerate(targets) if target.crop is not None and lips[i] is not None]
         if not faces:
-            return edited
+            return lambda: [None] * len(targets)
         with self.times.stage("networks"):
             identity = self._identity_for(targets[faces[0]])
             known = self.avatar.latents if self.avatar is not None else None
-            images = edit_mouths(self.networks, [targets[i] for i in faces], np.stack([lips[i] for i in faces]), identity, known)
-        for i, image in zip(faces, images):
-            edited[i] = image
-        return edited
+            pictures = begin_mouths(self.networks, [targets[i] for i in faces], np.stack([lips[i] for i in faces]), identity, known)
+
+        def finish() -> list[np.ndarray | None]:
+            with self.times.stage("networks"):
+                made = dict(zip(faces, pictures()))
+            return [made.get(i) for i in range(len(targets))]
+
+        return finish
 
     def paint(self, target: Target, edited: np.ndarray | None) -> Frame:
         """The target's frame with its edited crop pasted back; the frame itself for None."""
@@ -217,9 +226,16 @@ class Talker:
             yield target
 
     def _edit_in_batches(self, targets: Generator[Target, None, None]) -> Iterator[tuple[Target, np.ndarray | None]]:
+        """In order; a batch is begun before the one before it is asked for, so that a GPU has no pause between them."""
+        begun: deque[tuple[list[Target], Callable[[], list[np.ndarray | None]]]] = deque()
         try:
             while batch := list(islice(targets, BATCH)):
-                yield from zip(batch, self.edit(batch))
+                begun.append((batch, self._begin(batch)))
+                if len(begun) > BATCHES_AHEAD:
+                    batch, finish = begun.popleft()
+                    yield from zip(batch, finish())
+            for batch, finish in begun:
+                yield from zip(batch, finish())
         finally:
             targets.close()
 
