@@ -79,10 +79,14 @@ class ReconstructionLoss(nn.Module):
 
     def forward(self, edited: Tensor, batch: Batch) -> Losses:
         """edited [B, C, h, w] -> terms."""
-        image, truth = self.decoder(edited).float(), batch.lower
+        return self.terms(edited, self.decoder(edited).float(), batch)
+
+    def terms(self, edited: Tensor, image: Tensor, batch: Batch) -> Losses:
+        """The same of what was decoded already, image [B, 3, H, S]."""
+        truth = batch.lower
         latent_error = (edited - batch.target).abs()
         error = (image - truth).abs()
-        terms = {
+        every = {
             "latent": lambda: latent_error.mean(),
             "latent_mask": lambda: MASK.cut(latent_error).mean(),
             "pixel": lambda: error.mean(),
@@ -93,7 +97,7 @@ class ReconstructionLoss(nn.Module):
             "face": lambda: self.face(image, truth),
         }
         weights = asdict(self.weights)
-        return {name: weights[name] * term() for name, term in terms.items() if weights[name]}
+        return {name: weights[name] * term() for name, term in every.items() if weights[name]}
 
     def _lips(self, error: Tensor, batch: Batch) -> Tensor:
         weight = emphasis(batch.lower, batch.other, self.weights.moving)

@@ -1,0 +1,82 @@
+"""Stage 6 of the recipe: the refined editor against a critic, so that teeth and lips have edges again.
+
+    python -m flashlips_edge.training.sharpening --latents work/latents --weights work/nano
+
+A few steps at a small rate: the losses of the stages before stay, the critic's are added.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from flashlips_edge.models.presets import load_preset
+from flashlips_edge.training.checkpoint import load_weights, save_weights
+from flashlips_edge.training.command import command
+from flashlips_edge.training.critic import Critic, critique
+from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption, Checker, EditorLoss, EditorTask, editor_loss
+from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
+from flashlips_edge.training.latents import SdxlFolder
+from flashlips_edge.training.loop import Losses, Schedule, train
+from flashlips_edge.training.pairs import Batch, draw, load_people, person_weights
+from flashlips_edge.training.refinement import MASKED_SHARE, SET_WEIGHT
+
+
+class SharpTask(EditorTask):
+    """The editor and its critic; the lips teacher stays as it is."""
+
+    def __init__(self, preset: dict[str, Any], weights: Path, backbone: Backbone = Backbone.UNET) -> None:
+        super().__init__(preset, backbone)
+        load_weights(weights / f"{backbone.value}_refinement.safetensors", self)
+        self.teacher.requires_grad_(False)
+        self.probe.requires_grad_(False)
+        self.critic = Critic()
+
+
+class SharpLoss(torch.nn.Module):
+    """Eq. 9, and what the critic says of the same pictures."""
+
+    def __init__(self, plain: EditorLoss) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, task: SharpTask, batch: Batch) -> Losses:
+        lips = self.plain.lips(task.teacher, batch)
+        edited = task.editor(batch.latent, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
+        reconstruction = self.plain.reconstruction
+        image = reconstruction.decoder(edited).float()
+        with torch.no_grad():
+            decoded = reconstruction.decoder(batch.target).float()
+        return {**reconstruction.terms(edited, image, batch), **critique(task.critic, image, decoded)}
+
+
+def main(
+    latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
+    weights: Annotated[Path, typer.Option(help="folder with the refined editor's weights")] = Path("work/nano"),
+    preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
+    steps: Annotated[int, typer.Option(help="optimiser steps")] = 2000,
+    vgg19: Vgg19File = None,
+    vggface2: VggFace2File = None,
+    sdxl: SdxlFolder = None,
+    backbone: BackboneOption = Backbone.UNET,
+) -> None:
+    """Sharpen the editor."""
+    sizes = load_preset(preset)
+    plain = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
+    people, held_out = load_people(latents)
+    references, training = sizes[backbone.value]["references"], sizes["training"]
+    chances = person_weights(people, SET_WEIGHT)
+    batch = partial(draw, people, chances, count=training["batch"], masked_share=MASKED_SHARE, references=references)
+    schedule = Schedule(steps=steps, rate=training["sharpening_rate"], final_rate=training["final_rate"], warm_up=100)
+    task = SharpTask(sizes, weights, backbone)
+    average = train(f"{backbone.value}_sharp", task, batch, SharpLoss(plain), schedule, weights, check=Checker(held_out, plain, references))
+    assert isinstance(average, SharpTask)
+    save_weights(weights / f"{backbone.value}.safetensors", average.editor)
+
+
+if __name__ == "__main__":
+    command(main)
