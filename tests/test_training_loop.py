@@ -17,9 +17,10 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from flashlips_edge.errors import UserError  # noqa: E402
-from flashlips_edge.training import curves  # noqa: E402
+from flashlips_edge.training import curves, loop  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights  # noqa: E402
 from flashlips_edge.training.loop import Schedule, follow, train  # noqa: E402
+from flashlips_edge.training.pace import Pace, at  # noqa: E402
 
 Terms = dict[str, torch.Tensor]
 
@@ -68,6 +69,39 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
         fit(tmp_path / "killed", stop_after=15)
     assert not same(whole, load_file(tmp_path / "killed" / "grey.safetensors"))
     assert same(whole, fit(tmp_path / "killed", workers=2)), "not even when other processes draw the batches"
+
+
+class Clock:
+    """Time that passes by a second with every look at it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_minutes_in_place_of_steps_are_counted_over_a_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "time", Clock())
+
+    def steps() -> int:
+        return int(load_file(tmp_path / "grey.state.safetensors")["step"])
+
+    with at(Pace(minutes=1.0)):
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, stop_after=8, steps=2)
+        assert steps() == 8, "the recipe's two steps do not end it"
+        fit(tmp_path, steps=2)
+        assert 15 < (whole := steps()) < 32, "a minute of looks at the clock, less those before the break"
+        fit(tmp_path, steps=2)
+        assert steps() == whole, "the minute is over"
+
+
+def test_a_share_of_the_steps(tmp_path: Path) -> None:
+    with at(Pace(share=0.25)):
+        fit(tmp_path, steps=40)
+    assert int(load_file(tmp_path / "grey.state.safetensors")["step"]) == 10
 
 
 def test_the_loss_falls_and_its_curve_is_kept(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The whole recipe, stage by stage: data, networks, bundle. A stage that is done is not done again; a killed one goes on.
 
     python -m flashlips_edge.training
+    python -m flashlips_edge.training --share 0.002 --work /tmp/trial --out /tmp/trial/bundle     # does all of it run on my videos?
+    python -m flashlips_edge.training --preset edge --data clips.zip --minutes 8                  # on a GPU: docs/training.md
     python -m flashlips_edge.training --preset paper --sdxl sdxl-vae --vgg19 vgg19.safetensors --vggface2 resnet50.safetensors
 
 On several GPUs each network's stage runs by itself under torchrun, as training/loop.py shows.
@@ -9,14 +11,17 @@ On several GPUs each network's stage runs by itself under torchrun, as training/
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
 
+import torch
 import typer
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training import (
     audio_to_lips,
     autoencoder,
@@ -26,7 +31,7 @@ from flashlips_edge.training import (
     latents,
     lips_encoder,
     lips_teacher,
-    prepare,
+    pack,
     refinement,
     synthetic_clips,
 )
@@ -34,12 +39,33 @@ from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.latents import SdxlFolder
+from flashlips_edge.training.pace import Pace, at
 
 DATA = Path(os.environ.get("FLASHLIPS_DATA", "../shared/data")) / "train"
+LEAST_PEOPLE = 20  # synthetic ones: some must be held out
+SYNTHETIC_PEOPLE, SENTENCES = 160, 400
+
+
+def prepare_data(data: Path, clips: Path, preset: str, workers: int) -> None:
+    """Clips of a folder of videos, or of a file that training.pack wrote."""
+    if data.is_file():
+        pack.unpack(data, clips, load_preset(preset)["crop_size"])
+        return
+    from flashlips_edge.training import prepare  # a machine that only unpacks needs no PyAV
+
+    prepare.main([data], clips, preset, workers=workers)
+
+
+def sentences(share: float) -> int:
+    """How many sentences of espeak-ng audio to lips hears besides the clips; none, and a word about it, where it is not installed."""
+    if shutil.which("espeak-ng") is None:
+        print("espeak-ng is not installed: audio to lips learns from the clips alone")
+        return 0
+    return max(1, round(share * SENTENCES))
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="folder of training videos; default $FLASHLIPS_DATA/train, or ../shared/data/train")] = DATA,
+    data: Annotated[Path, typer.Option(help="folder of training videos, or a file of training.pack; default $FLASHLIPS_DATA/train")] = DATA,
     work: Annotated[Path, typer.Option(help="folder for one preset's clips, latents, checkpoints and weights")] = Path("work"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     out: Annotated[Path, typer.Option(help="folder of the bundle")] = Path("work/bundle"),
@@ -48,12 +74,15 @@ def main(
     sdxl: SdxlFolder = None,
     wav2vec: Annotated[Optional[Path], typer.Option(help="folder of wav2vec 2.0 base, where the preset has it")] = None,  # noqa: UP045
     backbone: BackboneOption = Backbone.UNET,
+    stages: Annotated[str, typer.Option(help="which, with commas between; default: all")] = "",
+    share: Annotated[float, typer.Option(help="of the steps and of the synthetic people", min=0, max=1)] = 1.0,
+    minutes: Annotated[Optional[float], typer.Option(help="of training for each network, in place of a number of steps", min=0)] = None,  # noqa: UP045
 ) -> None:
     """Train every network of a preset and export the bundle."""
-    if not data.is_dir():
-        raise UserError(f"--data {data}: no such folder; name one with training videos")
     clips, cache, weights = work / "clips", work / "latents", work / preset
     own = weights / "autoencoder.safetensors"
+    workers = len(os.sched_getaffinity(0))
+    people = max(LEAST_PEOPLE, round(share * SYNTHETIC_PEOPLE))
 
     def train_autoencoder() -> None:
         if sdxl is not None:
@@ -61,22 +90,29 @@ def main(
         else:
             autoencoder.main(clips, weights, preset)
 
-    stages: dict[str, Callable[[], None]] = {
-        "prepare": lambda: prepare.main([data], clips, preset),
-        "synthetic clips": lambda: synthetic_clips.main(out=clips, preset=preset),
+    every: dict[str, Callable[[], None]] = {
+        "clips": lambda: prepare_data(data, clips, preset, workers),
+        "synthetic-clips": lambda: synthetic_clips.main(people, clips, preset, workers),
         "autoencoder": train_autoencoder,
         "latents": lambda: latents.main(clips, own, cache, preset, sdxl),
-        "lips teacher": lambda: lips_teacher.main(cache, weights, preset),
+        "lips-teacher": lambda: lips_teacher.main(cache, weights, preset),
         "editor": lambda: editor.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "refinement": lambda: refinement.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
-        "lips encoder": lambda: lips_encoder.main(cache, weights, preset, backbone=backbone),
-        "audio to lips": lambda: audio_to_lips.main(clips, weights, preset, wav2vec=wav2vec),
+        "lips-encoder": lambda: lips_encoder.main(cache, weights, preset, backbone=backbone),
+        "audio-to-lips": lambda: audio_to_lips.main(clips, weights, preset, synthetic=sentences(share), wav2vec=wav2vec),
         "export": lambda: export.main(weights, out, preset, backbone=backbone, sdxl=sdxl, wav2vec=wav2vec),
     }
-    for name, stage in stages.items():
+    chosen = stages.split(",") if stages else list(every)
+    if unknown := [name for name in chosen if name not in every]:
+        raise UserError(f"--stages {unknown[0]!r} is not one of {', '.join(every)}")
+    if "clips" in chosen and not data.exists():
+        raise UserError(f"--data {data}: no such folder or file; name one with training videos, or a file of training.pack")
+    for name in (name for name in every if name in chosen):
         start = time.monotonic()
-        stage()
-        print(f"{name}: {time.monotonic() - start:.0f} s")
+        torch.manual_seed(0)  # first weights do not depend on what was done before: a killed run ends with the same ones
+        with at(Pace(share, minutes)):
+            every[name]()
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

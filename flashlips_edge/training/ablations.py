@@ -98,6 +98,7 @@ def learn(
     variant: Variant, preset: dict[str, Any], weights: Path, people: list[Person], steps: int, folder: Path
 ) -> tuple[EditorTask, EditorLoss]:
     """Train one variant; its editor and the loss that knows how it takes its lips."""
+    torch.manual_seed(0)
     reconstruction = ReconstructionLoss(LossWeights(**preset["loss"]), load_decoder(preset, weights), *feature_networks(None, None))
     loss = EditorLoss(reconstruction, variant.dimensions)
     task = EditorTask(preset, variant.backbone)

@@ -163,6 +163,8 @@ def main(
         face = fit_face(recorded, lips)
         print(f"lips that the synthetic head's parameters explain: {face.explained:.2f}")
         taught += synthetic_tracks(synthetic, face, opening, flow["emotions"])
+    if not taught:
+        raise UserError(f"--clips {clips}: nobody speaks in any of its clips; prepare videos with speech, or install espeak-ng")
     task = teach(SpeechTask(sizes, load_wav2vec(wav2vec) if wav2vec else None), taught, watched, opening, flow, steps, weights)
     if wav2vec is None:
         save_weights(weights / "speech_encoder.safetensors", task.speech_encoder)

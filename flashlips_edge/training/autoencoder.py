@@ -21,7 +21,7 @@ from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.losses import psnr
 
 WINDOW = 96  # px; a convolutional network needs no more
-BATCH = 16
+LEAST_BATCH = 16
 
 
 def windows(clips: list[Clip], weights: np.ndarray, generator: np.random.Generator, count: int) -> Tensor:
@@ -56,6 +56,8 @@ def main(
     steps: Annotated[int, typer.Option(help="optimiser steps")] = 9000,
 ) -> None:
     """Train the autoencoder."""
+    sizes = load_preset(preset)
+    batch = max(LEAST_BATCH, sizes["training"]["batch"])
     every = load_clips(clips)
     train_clips = [c for c in every if not c.held_out]
     weights = set_weights(train_clips)
@@ -68,9 +70,9 @@ def main(
         return {"mouth_psnr_db": psnr(module(seen), seen)}
 
     def draw(generator: np.random.Generator) -> Tensor:
-        return windows(train_clips, weights, generator, BATCH).contiguous(memory_format=torch.channels_last)
+        return windows(train_clips, weights, generator, batch).contiguous(memory_format=torch.channels_last)
 
-    model = Autoencoder(**load_preset(preset)["autoencoder"])
+    model = Autoencoder(**sizes["autoencoder"])
     train("autoencoder", model, draw, loss, Schedule(steps=steps, rate=8e-4), out, check=check)
 
 

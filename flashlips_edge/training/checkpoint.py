@@ -34,9 +34,9 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     module.load_state_dict(tensors)
 
 
-def save_state(path: Path, step: int, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Everything that exact resumption needs."""
-    tensors: dict[str, Tensor] = {"step": torch.tensor(step)}
+def save_state(path: Path, step: int, seconds: float, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Everything that exact resumption needs; ``seconds`` were spent so far."""
+    tensors: dict[str, Tensor] = {"step": torch.tensor(step), "seconds": torch.tensor(seconds, dtype=torch.float64)}
     tensors |= {f"module.{k}": v.contiguous() for k, v in module.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
@@ -45,8 +45,8 @@ def save_state(path: Path, step: int, module: nn.Module, average: nn.Module, opt
         save_file({k: v.detach().clone() for k, v in tensors.items()}, temporary)
 
 
-def load_state(path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Restore what ``save_state`` wrote; returns the step to go on from. Raises UserError where the state is another network's."""
+def load_state(path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+    """Restore what ``save_state`` wrote; gives the step to go on from and the seconds spent. UserError for another network's state."""
     tensors = load_file(path)
 
     def part(prefix: str) -> dict[str, Tensor]:
@@ -59,4 +59,4 @@ def load_state(path: Path, module: nn.Module, average: nn.Module, optimiser: tor
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(tensors["step"])
+    return int(tensors["step"]), float(tensors.get("seconds", 0.0))  # states of earlier versions have no seconds

@@ -5,6 +5,8 @@ python -m flashlips_edge.training.latents --clips work/clips --autoencoder work/
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -17,6 +19,7 @@ from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.pose import upper_face
+from flashlips_edge.files import atomic_path
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.lips import FACE_SIZE
 from flashlips_edge.models.presets import load_preset
@@ -26,6 +29,7 @@ from flashlips_edge.training.augment import another_person
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.clips import Clip, load_clips
 from flashlips_edge.training.command import command
+from flashlips_edge.training.pace import pace
 
 VARIANTS = {"grid_s1": 2, "grid_multi": 40, "crema_d": 32, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
 STRIDE = {"grid_s1": 3, "grid_multi": 2, "crema_d": 2, "synthetic": 1, "demo": 1}  # every n-th frame
@@ -73,25 +77,25 @@ def write(folder: Path, model: Autoencoder | SDXLAutoencoder, crops: np.ndarray,
     """The arrays that the editor's recipes read, one file each; ``lower`` is the first pixel row that its losses see, ``face_size``
     the lips encoder's."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {
+    others = {
         "masked": encode(model, masked(crops)),
         "lower": np.ascontiguousarray(crops[:, lower:]),
         "face": np.stack([cv2.resize(c, (face_size, face_size), interpolation=cv2.INTER_AREA) for c in crops]),
         "pose": pose_of(crops),
-        "latents": encode(model, crops),  # last: its presence says that the folder is whole
     }
-    for name, array in arrays.items():
+    for name, array in others.items():
         np.save(folder / f"{name}.npy", array)
+    with atomic_path(folder / "latents.npy") as temporary:  # last, and all at once: its presence says that the folder is whole
+        np.save(temporary, encode(model, crops))
 
 
-def make(clip: Clip, model: Autoencoder | SDXLAutoencoder, preset: dict[str, Any], out: Path) -> None:
-    """All people of one clip; one that is there already is left.
+def make(clip: Clip, model: Autoencoder | SDXLAutoencoder, preset: dict[str, Any], out: Path, people: int) -> None:
+    """``people`` people of one clip, the first of whom is the clip's own; one that is there already is left.
 
     A clip may bring ``lips.npy``, uint8 [T, S, S], 1 on the lips, from a face-parsing network; its other people, warped, do without.
     """
     lower, face_size = boxes.lower_row(preset), preset["lips"].get("face_size", FACE_SIZE)
-    variants = 1 if clip.held_out else VARIANTS.get(clip.set_name, 4)
-    for variant in range(variants):
+    for variant in range(people):
         folder = out / f"{clip.name}.{variant}"
         if (folder / "latents.npy").exists():
             continue
@@ -118,16 +122,23 @@ def main(
     """Cache latents, masked latents and pixels for the editor's recipes."""
     sizes = load_preset(preset)
     model = load_autoencoder(sizes, autoencoder, sdxl)
-    model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    gpu = torch.cuda.is_available()
+    model.to("cuda" if gpu else "cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
     seen: dict[str, int] = {}
-    for clip in tqdm(load_clips(clips), unit="clip"):
+    chosen: dict[Clip, int] = {}  # how many people of each
+    for clip in load_clips(clips):
         size = clip.crops.shape[1]
         if size != sizes["crop_size"]:
             wanted = f"preset {preset} needs {sizes['crop_size']}; prepare them with --preset {preset}"
             raise UserError(f"--clips {clips}: {clip.name} is {size} px, {wanted}")
         seen[clip.set_name] = seen.get(clip.set_name, 0) + 1
         if seen[clip.set_name] <= MAX_CLIPS.get(clip.set_name, 10_000):
-            make(clip, model, sizes, out)
+            chosen[clip] = 1 if clip.held_out else pace().of(VARIANTS.get(clip.set_name, 4))
+    # a GPU waits for other people to be drawn, a CPU for the network, which has its own threads
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if gpu else 1) as pool:
+        made = pool.map(lambda item: make(item[0], model, sizes, out, item[1]), chosen.items())
+        for _ in tqdm(made, total=len(chosen), unit="clip"):
+            pass
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 8 -m flashlips_edge.training.editor --preset paper
 
-AdamW, warm-up and cosine, bf16, gradient clipping, weight averaging, exact resume, batches drawn ahead by worker processes.
+AdamW, warm-up and cosine, bf16, gradient clipping, weight averaging, exact resume, batches drawn ahead by worker processes. How
+much of a schedule is run, all of it unless somebody says otherwise, is the pace (pace.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,21 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.training.checkpoint import load_state, save_state, save_weights
 from flashlips_edge.training.curves import Curve
+from flashlips_edge.training.pace import pace
 
 Losses = dict[str, Tensor]
 Draw = Callable[[np.random.Generator], Any]
 Loss = Callable[[nn.Module, Any], Losses]
 ROW_STEPS = 100  # steps that one row of the curve is the mean of
 AHEAD = 3  # batches that each worker keeps ready
+ENDLESS = 10**9  # steps: the minutes end it
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,11 @@ class Schedule:
     clip: float = 1.0
     save_every_s: float = 120.0
 
-    def at(self, step: int) -> float:
+    def at(self, step: int, progress: float | None = None) -> float:
+        """The rate of a step; ``progress``, from 0 to 1, is how far it is where no number of steps says so."""
         if step < self.warm_up:
             return self.rate * (step + 1) / self.warm_up
-        t = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        t = (step - self.warm_up) / max(1, self.steps - self.warm_up) if progress is None else progress
         return self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * t)) / 2
 
 
@@ -89,6 +94,7 @@ def fabric_of_environment() -> Fabric:
     strategy: Any = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if world > 1 else "auto"
     fabric = Fabric(accelerator="auto", strategy=strategy, devices=local, num_nodes=world // local, precision="bf16-mixed")
     fabric.launch()
+    torch.backends.cudnn.benchmark = True  # every batch has the same shapes
     return fabric
 
 
@@ -118,14 +124,16 @@ def train(
     own random numbers are seeded by the step. A loss that is an nn.Module is moved to the device with its frozen networks.
     ``check(average)`` is evaluated at every save; its batches need ``on(module, batch)``.
 
-    A run that was killed goes on from ``folder/name.state.safetensors`` and ends with the same weights. The curve is
+    A run that was killed goes on from ``folder/name.state.safetensors`` and ends with the same weights, but for one whose pace has
+    minutes: those already trained count, and the time that was left is trained. The curve is
     ``folder/name.jsonl`` and ``.png``, and under ``folder/tensorboard``; in a run of several processes the first one's.
 
     Raises:
         UserError: the loss is no longer finite.
     """
-    fabric = fabric_of_environment()
+    fabric, minutes = fabric_of_environment(), pace().minutes
     first = fabric.is_global_zero
+    schedule = replace(schedule, steps=ENDLESS if minutes is not None else pace().of(schedule.steps))
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [p for p in module.parameters() if p.requires_grad]
     plain = torch.optim.AdamW(trained, lr=schedule.rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.98))
@@ -133,11 +141,11 @@ def train(
     step_module, optimiser = fabric.setup(_Step(module, loss), plain)
     state = folder / f"{name}.state.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    start = load_state(state, module, average, plain) if state.exists() else 0
+    start, spent = load_state(state, module, average, plain) if state.exists() else (0, 0.0)
     curve = Curve(folder, name, start) if first else None
 
-    def save(done: int) -> None:
-        save_state(state, done, module, average, plain)
+    def save(done: int, seconds: float) -> None:
+        save_state(state, done, seconds, module, average, plain)
         save_weights(folder / f"{name}.safetensors", average)
         if check is not None:
             average.eval()
@@ -151,7 +159,7 @@ def train(
     loader = DataLoader(
         Batches(draw, seed, fabric.global_rank),
         batch_size=None,
-        sampler=range(start, schedule.steps),
+        sampler=range(start, start if minutes is not None and spent >= 60 * minutes else schedule.steps),
         num_workers=count,
         prefetch_factor=AHEAD if count else None,
         pin_memory=fabric.device.type == "cuda",
@@ -159,12 +167,16 @@ def train(
     batches = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
     rows: list[Losses] = []
     saved_at = time.monotonic()
-    bar = tqdm(batches, initial=start, total=schedule.steps, desc=name, unit="step", mininterval=10, disable=not first)
+    begun = saved_at - spent
+    total = None if minutes is not None else schedule.steps
+    bar = tqdm(batches, initial=start, total=total, desc=name, unit="step", mininterval=10, disable=not first)
     for step, batch in enumerate(bar, start):
+        # all processes go by the first one's clock
+        progress = fabric.broadcast((time.monotonic() - begun) / (60 * minutes)) if minutes is not None else None
         torch.manual_seed(int(np.random.SeedSequence([seed, step, fabric.global_rank]).generate_state(1)[0]))
         module.train()
         for group in optimiser.param_groups:
-            group["lr"] = schedule.at(step)
+            group["lr"] = schedule.at(step, progress)
         terms = step_module(batch)
         optimiser.zero_grad(set_to_none=True)
         fabric.backward(torch.stack(list(terms.values())).sum())
@@ -173,7 +185,8 @@ def train(
         follow(average, module, min(schedule.average_decay, (1 + step) / (10 + step)))
         rows.append({key: value.detach() for key, value in terms.items()})
         done = step + 1
-        due = first and (done == schedule.steps or time.monotonic() - saved_at > schedule.save_every_s)
+        last = done == schedule.steps or (progress is not None and progress >= 1)
+        due = first and (last or time.monotonic() - saved_at > schedule.save_every_s)
         if done % ROW_STEPS == 0 or due:
             means = mean_terms(rows)
             if not all(map(math.isfinite, means.values())):
@@ -182,13 +195,15 @@ def train(
                 )
         if done % ROW_STEPS == 0:
             if curve is not None:
-                curve.append(done, {"rate": schedule.at(step), **means})
+                curve.append(done, {"rate": schedule.at(step, progress), **means})
             bar.set_postfix({key: round(value, 5) for key, value in means.items()}, refresh=False)
             rows.clear()
         if due:
-            save(done)
+            save(done, time.monotonic() - begun)
             saved_at = time.monotonic()
-    if first and start >= schedule.steps:
+        if last:
+            break
+    if first and len(loader) == 0:
         save_weights(folder / f"{name}.safetensors", average)
     return average.eval()
 
@@ -196,8 +211,7 @@ def train(
 @torch.no_grad()
 def follow(average: nn.Module, module: nn.Module, decay: float) -> None:
     """Weights of the average: decay * average + (1 - decay) * module; buffers are copied."""
-    for slow, fast in zip(average.parameters(), module.parameters()):
-        slow.lerp_(fast, 1 - decay)
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(module.parameters()), 0)  # one kernel, not one for each weight
     for slow, fast in zip(average.buffers(), module.buffers()):
         slow.copy_(fast)
 

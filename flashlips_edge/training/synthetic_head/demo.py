@@ -8,10 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from flashlips_edge.files import atomic_path
-from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.training.synthetic_head.identity import Identity, Light, linear
 from flashlips_edge.training.synthetic_head.lips import Lips
 from flashlips_edge.training.synthetic_head.pose import Pose, idle_pose_track
@@ -79,6 +77,10 @@ def _trimmed(waveform: np.ndarray) -> np.ndarray:
 
 def write(folder: Path = ASSETS) -> tuple[Path, Path]:
     """Write avatar.mp4 and speech.flac into ``folder``; gives both paths."""
+    import soundfile  # who only draws the avatar needs neither this nor PyAV
+
+    from flashlips_edge.media.video_writer import VideoWriter
+
     avatar, speech = folder / "avatar.mp4", folder / "speech.flac"
     with atomic_path(speech) as temporary:
         soundfile.write(temporary, voice(), SAMPLE_RATE_HZ, subtype="PCM_16")

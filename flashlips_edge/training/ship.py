@@ -1,0 +1,45 @@
+"""The finished networks of a recipe without its checkpoints, in half precision: what is copied from the machine that trained them.
+
+    python -m flashlips_edge.training.ship --weights work/edge/edge --out shipped/edge
+
+A stage that starts from them reads them as it reads its own: training.export, training.personal, make bundle WEIGHTS=shipped/edge.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from safetensors.torch import load_file, save_file
+
+from flashlips_edge.errors import UserError
+from flashlips_edge.files import atomic_path
+from flashlips_edge.training.command import command
+
+NETWORKS = ("autoencoder", "editor", "editor_transformer", "lips_encoder", "speech_encoder", "audio_to_lips")
+CONSTANTS = "lips.json"  # what the lips encoder's numbers mean
+
+
+def main(
+    weights: Annotated[Path, typer.Option(help="folder of trained weights")] = Path("work/nano"),
+    out: Annotated[Path, typer.Option(help="folder for the networks that are there")] = Path("work/shipped"),
+) -> None:
+    """Copy the finished networks in half precision."""
+    there = [path for name in NETWORKS if (path := weights / f"{name}.safetensors").is_file()]
+    if not there:
+        raise UserError(f"--weights {weights}: none of {', '.join(NETWORKS)} is there; run python -m flashlips_edge.training first")
+    for path in there:
+        halves = {name: value.half() if value.is_floating_point() else value for name, value in load_file(path).items()}
+        with atomic_path(out / path.name) as temporary:
+            save_file(halves, temporary)
+    if (weights / CONSTANTS).is_file():
+        with atomic_path(out / CONSTANTS) as temporary:
+            shutil.copyfile(weights / CONSTANTS, temporary)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"{out}: {', '.join(path.stem for path in there)}; {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    command(main)
