@@ -274,7 +274,8 @@ def _assemble(order: Order, lower: Path, cubins: Path | None, assembly: Path, ke
     write_manifest(assembly, fields | {"graphs": entries, "targets": [target.name], "target": wanted, "build": key})
     bundle = Bundle.open(assembly)
     for name in GRAPHS:
-        error = device_build.golden_error(bundle, name, OnnxRuntimeEngine(bundle.graph_path(name)))
+        engine = OnnxRuntimeEngine(bundle.graph_path(name), fuse_quantised=target.engine == "onnxruntime")
+        error = device_build.golden_error(bundle, name, engine)
         if not error <= (allowed := bundle.manifest["graphs"][name].get("golden_tolerance", limits.golden_error)):
             raise UserError(f"graph {name}: its golden outputs come out {error:.1%} of the largest apart, and {allowed:.1%} is allowed")
     return bundle

@@ -18,15 +18,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install '.[build]'")
 
-from flashlips_edge.bundle import GRAPHS, Bundle  # noqa: E402
+from flashlips_edge.bundle import GRAPHS, Bundle, write_manifest  # noqa: E402
+from flashlips_edge.engines import build as device_build  # noqa: E402
 from flashlips_edge.engines import engine_folder  # noqa: E402
+from flashlips_edge.engines.choice import open_engine  # noqa: E402
 from flashlips_edge.engines.engine_folder import EngineFolder  # noqa: E402
+from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.evaluation.recordings import Recording  # noqa: E402
 from flashlips_edge.files import write_bytes  # noqa: E402
@@ -257,6 +261,47 @@ def test_without_recorded_faces_the_synthetic_head_serves(
     assert bundle.manifest["target"]["calibrated_on"] == "the synthetic head"
     building.summary(bundle, *building.build(order, said.append)[1:], 0.1)
     assert "calibrated on the synthetic head" in (printed := capsys.readouterr().out) and "as it was" in printed
+
+
+def in_fp8(source: Path) -> onnx.ModelProto:
+    """A graph of pictures that turns them after FP8: ONNX Runtime, left to itself, turns them in FP8, which opset 20 does not have."""
+    model = onnx.load(str(source))
+    (name,) = (value.name for value in model.graph.input)
+    for node in model.graph.node:
+        node.input[:] = ["seen" if each == name else each for each in node.input]
+    scale = onnx.numpy_helper.from_array(np.float32(1 / 64), "fp8.scale")
+    zero = onnx.helper.make_tensor("fp8.zero", onnx.TensorProto.FLOAT8E4M3FN, [], [0.0])
+    model.graph.initializer.extend([scale, zero])
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", [name, "fp8.scale", "fp8.zero"], ["fp8"]),
+        onnx.helper.make_node("DequantizeLinear", ["fp8", "fp8.scale", "fp8.zero"], ["wide"]),
+        onnx.helper.make_node("Transpose", ["wide"], ["seen"], perm=[0, 1, 3, 2]),
+    ]
+    for number, node in enumerate(nodes):
+        model.graph.node.insert(number, node)
+    next(entry for entry in model.opset_import if not entry.domain).version = 20
+    return model
+
+
+def test_an_fp8_bundle_is_checked_and_runs_here(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(source: Bundle, target: str, wanted: Any, form: str, videos: Path, budget: Any, out: Path) -> None:
+        shutil.copytree(source.folder, out)
+        place = source.graph_path("latent_encoder").name
+        onnx.save(in_fp8(source.graph_path("latent_encoder")), str(out / place))
+        inputs, _ = source.golden("latent_encoder")
+        outputs = OnnxRuntimeEngine(out / place, fuse_quantised=False).run(inputs)
+        arrays = {f"in.{key}": value for key, value in inputs.items()} | {f"out.{key}": value for key, value in outputs.items()}
+        np.savez(out / "golden" / "latent_encoder.npz", **arrays)
+        fields = {key: value for key, value in source.manifest.items() if key not in ("schema", "files")}
+        write_manifest(out, {**fields, "quantisation": {"format": form}})
+
+    monkeypatch.setattr(quantisation, "build", build)
+    (tmp_path / "me.mp4").touch()
+    order = building.ordered("ada", "small", str(weights), "fp8", tmp_path, tmp_path / "out")
+    bundle, _ = building.build(order, lambda line: None)
+    with pytest.raises(UserError, match="cannot be loaded by ONNX Runtime"):
+        OnnxRuntimeEngine(bundle.graph_path("latent_encoder"))
+    assert device_build.golden_error(bundle, "latent_encoder", open_engine(bundle, "latent_encoder", 1)) < 0.01
 
 
 def test_own_videos_are_taken_by_content(nothing_recorded: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,8 @@ def open_engine(bundle: Bundle, graph: str, threads: int) -> Engine:
     if wanted != "onnxruntime" or on_gpu:
         where = "on the GPU through ONNX Runtime" if on_gpu else "on the CPU"
         _say(f"the networks of {bundle.folder} run {where}: no TensorRT engine was built for them; {engine_folder.again(bundle)}")
-    return OnnxRuntimeEngine(bundle.graph_path(graph), threads, gpu=on_gpu)
+    fused = bundle.manifest.get("quantisation", {}).get("format") != "fp8"  # which ONNX Runtime computes only as it is written
+    return OnnxRuntimeEngine(bundle.graph_path(graph), threads, fused, on_gpu)
 
 
 def _tensorrt(folder: EngineFolder, graph: str) -> Engine:
