@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from flashlips_edge.face.detect import Box, Detector
 from flashlips_edge.face.track import FaceTracker
 from flashlips_edge.media.clip import Clip
