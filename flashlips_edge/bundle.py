@@ -24,6 +24,9 @@ from flashlips_edge.files import write_bytes
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "bundles"
 GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder", "speech_encoder", "audio_to_lips")
+MOST = 10_000  # of pixels, steps, and a lips vector's numbers
+KINDS = {"preset": str, "crop_size": int, "lips": dict, "audio_to_lips": dict, "graphs": dict, "files": dict}
+KINDS |= {"targets": list, "quantisation": dict, "target": dict}  # of a bundle for some devices
 REQUIRED = ("schema", "preset", "crop_size", "lips", "audio_to_lips", "graphs", "files", "licence")
 
 
@@ -58,7 +61,7 @@ class Bundle:
                 )
         for graph in GRAPHS:
             entry = manifest["graphs"].get(graph)
-            if not isinstance(entry, dict) or entry.get("file") not in manifest["files"]:
+            if not isinstance(entry, dict) or entry.get("file") not in list(manifest["files"]):
                 raise UserError(
                     f"bundle {folder}: the manifest lists no file for the graph {graph}; make the bundle again with make bundle"
                 )
@@ -133,20 +136,39 @@ def _read(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         raise UserError(f"{path}: not a readable manifest; make the bundle again with make bundle") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
+    if not isinstance(manifest, dict) or type(manifest.get("schema")) is not int:
         raise UserError(f"{path}: not a bundle's manifest; make the bundle again with make bundle")
     if manifest["schema"] > SCHEMA:
         raise UserError(f"{path}: schema {manifest['schema']} is newer than {SCHEMA}, the newest this version reads; update flashlips-edge")
-    missing = [key for key in REQUIRED if key not in manifest]
-    shapes = {"lips": dict, "audio_to_lips": dict, "graphs": dict, "files": dict, "crop_size": int, "preset": str}
-    shapes |= {"targets": list, "quantisation": dict}  # of a quantised bundle
-    wrong = [key for key, kind in shapes.items() if key in manifest and not isinstance(manifest[key], kind)]
-    if missing or wrong:
-        raise UserError(f"{path}: the entry {(missing + wrong)[0]} is missing or malformed; make the bundle again with make bundle")
+    if (wrong := _malformed(manifest)) is not None:
+        raise UserError(f"{path}: the entry {wrong} is missing or malformed; make the bundle again with make bundle")
     for vector in ("opening", "closed"):
-        if np.shape(manifest["lips"].get(vector)) != (12,):
+        if not _is_lips(manifest["lips"].get(vector)):
             raise UserError(f"{path}: lips.{vector} must be 12 numbers; make the bundle again with make bundle")
     return manifest
+
+
+def _malformed(manifest: dict[str, Any]) -> str | None:
+    """The first entry that is missing or cannot be used."""
+    if missing := [key for key in REQUIRED if key not in manifest]:
+        return missing[0]
+    for key, kind in KINDS.items():
+        if key in manifest and type(manifest[key]) is not kind:
+            return key
+    if not 0 < manifest["crop_size"] <= MOST:
+        return "crop_size"
+    for key in ("window", "previous", "emotion"):
+        if type(size := manifest["audio_to_lips"].get(key)) is not int or not 0 <= size <= MOST:
+            return f"audio_to_lips.{key}"
+    for name, entry in manifest["graphs"].items():
+        if type(entry) is dict and type(entry.get("precision", "")) is not str:
+            return f"graphs.{name}.precision"
+    return None if all(type(target) is str for target in manifest.get("targets", ())) else "targets"
+
+
+def _is_lips(vector: Any) -> bool:
+    numbers = isinstance(vector, list) and len(vector) == 12 and all(type(each) in (int, float) for each in vector)
+    return numbers and all(abs(each) <= MOST for each in vector)
 
 
 def _inside(folder: Path, name: Any) -> Path:

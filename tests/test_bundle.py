@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashlips_edge.bundle import GRAPHS, Bundle, _read, write_manifest
+from flashlips_edge.engines.build import Wanted
+from flashlips_edge.engines.engine_folder import again
 from flashlips_edge.errors import UserError
 
 
@@ -37,6 +43,24 @@ def fields() -> dict[str, Any]:
         "graphs": {graph: {"file": f"{graph}.onnx"} for graph in GRAPHS},
         "licence": "Apache-2.0",
     }
+
+
+@pytest.fixture(scope="module")
+def copy_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the graphs of a bundle, whose manifest is written again and again."""
+    folder = tmp_path_factory.mktemp("bundle")
+    for graph in GRAPHS:
+        (folder / f"{graph}.onnx").write_bytes(graph.encode())
+    return folder
+
+
+@contextmanager
+def suppress_user_error() -> Iterator[None]:
+    """A refusal is one sentence; anything else is a failure."""
+    try:
+        yield
+    except UserError as error:
+        assert "\n" not in str(error)
 
 
 def change(folder: Path, **entries: Any) -> None:
@@ -127,6 +151,44 @@ def test_no_manifest_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory
     except UserError as error:
         assert "\n" not in str(error)
     shutil.rmtree(folder)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every entry of nested tables and lists."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, each in inner for place in places(each, (*at, key)))]
+
+
+WHOLE = {
+    "schema": 1,
+    **fields(),
+    "files": {f"{graph}.onnx": hashlib.sha256(graph.encode()).hexdigest() for graph in GRAPHS},
+    "targets": ["orin"],
+    "quantisation": {"format": "int8"},
+    "target": {"name": "orin", "engine": "tensorrt", "device": "Orin", "capability": 87, "builds_for": [], "batch": 4, "workspace_mb": 1}
+    | {"golden_error": 0.05, "fallback_share": 0.05},
+}
+WHOLE["graphs"]["editor"] |= {"golden_tolerance": 0.01, "inputs": {"latent": ["B", 16, 20, 20]}, "nodes": {"conv": "int8"}}
+
+
+@settings(max_examples=200)
+@given(place=st.sampled_from(places(WHOLE)[1:]), value=JSON | st.just(math.inf) | st.just(10**30))
+def test_no_entry_anywhere_crashes_who_uses_the_bundle(copy_once: Path, place: tuple[Any, ...], value: Any) -> None:
+    manifest = inner = json.loads(json.dumps(WHOLE))
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (copy_once / "manifest.json").write_text(json.dumps(manifest))
+    with suppress_user_error():
+        bundle = Bundle.open(copy_once)
+        assert bundle.lips_opening.shape == bundle.lips_closed.shape == (12,)
+        assert np.isfinite([*bundle.lips_opening, *bundle.lips_closed]).all() and bundle.crop_size > 0
+        for graph in GRAPHS:
+            assert isinstance(bundle.precision(graph), str) and bundle.graph_path(graph).parent == copy_once
+        assert all(isinstance(target, str) for target in bundle.targets)
+        assert all(0 <= bundle.manifest["audio_to_lips"][name] <= 10_000 for name in ("window", "previous", "emotion"))
+        assert str(copy_once) in again(bundle) or "TARGET=" in again(bundle)
+        Wanted.of(bundle)
 
 
 @given(data=st.binary(max_size=64))
