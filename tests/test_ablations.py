@@ -70,5 +70,8 @@ def test_throughput_says_what_is_drawn_and_what_is_used(monkeypatch: pytest.Monk
     monkeypatch.setattr(throughput, "PEOPLE", 2)
     monkeypatch.setattr(throughput, "WARM_UP", 1)
     line = throughput.measure("nano", Backbone.UNET, 1)
-    found = re.fullmatch(r"nano +batch +16 +\d+ workers draw +([\d.]+) samples/s  a step on \w+(?::\d+)? takes +([\d.]+) samples/s", line)
+    found = re.fullmatch(
+        r"nano +batch +16 +\d+ workers draw +([\d.]+) samples/s  a step on \w+(?::\d+)? takes +([\d.]+) samples/s +([\d.]+) GFLOP a sample",
+        line,
+    )
     assert found and all(float(figure) > 0 for figure in found.groups())

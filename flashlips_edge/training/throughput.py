@@ -1,9 +1,9 @@
-"""How many samples a second the drawing delivers and a training step consumes, at each preset.
+"""How many samples a second the drawing delivers and a step of the editor's training consumes, and what a sample costs, at each preset.
 
     python -m flashlips_edge.training.throughput --preset nano --preset edge --preset paper
 
 On made-up people of the preset's shapes, so that no data is needed; on the GPU where there is one. Worker processes keep a GPU busy
-where the first figure is the larger.
+where the first figure is the larger. ``--batch`` and ``--workers`` try others than the preset's and the machine's.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import numpy as np
 import torch
 import typer
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.lips import FACE_SIZE
@@ -62,12 +63,14 @@ def per_second(batches: Iterator[Any], count: int, samples: int) -> float:
     return count * samples / (time.perf_counter() - start)
 
 
-def measure(name: str, backbone: Backbone, count: int) -> str:
-    """One line: what the drawing delivers and the step consumes at preset ``name``."""
+def measure(name: str, backbone: Backbone, count: int, samples: int | None = None, workers: int | None = None) -> str:
+    """One line: what the drawing delivers, the step consumes and a sample costs at preset ``name``."""
     preset, fabric = load_preset(name), fabric_of_environment()
-    samples, workers = preset["training"]["batch"], worker_count(fabric)
+    samples, workers = samples or preset["training"]["batch"], workers or worker_count(fabric)
     with tempfile.TemporaryDirectory() as folder:
         people = make_people(preset, Path(folder))
+        for person in people:
+            _ = person.mouths  # found once for each person, which training has behind it after its first minute
         batch = partial(draw, people, np.full(PEOPLE, 1 / PEOPLE), count=samples, masked_share=MASKED_SHARE)
         loader = DataLoader(Batches(batch, 0), batch_size=None, sampler=range(count + WARM_UP), num_workers=workers, prefetch_factor=AHEAD)
         drawn = per_second(iter(loader), count, samples)
@@ -90,19 +93,24 @@ def measure(name: str, backbone: Backbone, count: int) -> str:
                 torch.cuda.synchronize()
             yield
 
+    with FlopCounterMode(display=False) as counter:
+        next(steps())
     used = per_second(steps(), count, samples)
     taken = f"a step on {fabric.device} takes {used:8.1f} samples/s"
-    return f"{name:<6} batch {samples:3}  {workers:2} workers draw {drawn:8.1f} samples/s  {taken}"
+    cost = f"{counter.get_total_flops() / samples / 1e9:6.1f} GFLOP a sample"
+    return f"{name:<6} batch {samples:3}  {workers:2} workers draw {drawn:8.1f} samples/s  {taken}  {cost}"
 
 
 def main(
     preset: Annotated[list[str], typer.Option(help="nano, edge or paper; may be given more than once")] = ["nano", "edge", "paper"],  # noqa: B006
     steps: Annotated[int, typer.Option(help="steps to measure")] = 20,
     backbone: BackboneOption = Backbone.UNET,
+    batch: Annotated[Optional[int], typer.Option(help="samples of a step; default: the preset's", min=1)] = None,  # noqa: UP045
+    workers: Annotated[Optional[int], typer.Option(help="processes that draw; default: as in training", min=1)] = None,  # noqa: UP045
 ) -> None:
     """Measure drawing and training."""
     for name in preset:
-        print(measure(name, backbone, steps))
+        print(measure(name, backbone, steps, batch, workers), flush=True)
 
 
 if __name__ == "__main__":
