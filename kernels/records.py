@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -13,6 +14,8 @@ import yaml
 from flashlips_edge.errors import UserError
 
 Kind = TypeVar("Kind")
+SHORT = reprlib.Repr()  # tables that hold each other many times over have a repr without end
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 3, 80, 80
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -67,5 +70,5 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
+    text = " ".join(SHORT.repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.models import presets
 from flashlips_edge.models.presets import load_preset
 from kernels.chips import CHIPS, TABLES
 from kernels.table import find_target, names, read_target
@@ -118,6 +119,49 @@ def test_no_value_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, p
         assert read_target(path).name == "rtx"
     except UserError as error:
         assert "\n" not in str(error)
+
+
+def test_tables_that_hold_each_other_many_times_over_are_one_sentence(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
+    (tmp_path / "rtx.yaml").write_text((TABLES / "rtx.yaml").read_text().replace("device: GeForce RTX 5090", "device: *a19"))
+    text = (tmp_path / "rtx.yaml").read_text()
+    (tmp_path / "rtx.yaml").write_text("\n".join(lines) + "\n" + text)
+    with pytest.raises(UserError, match="there is no entry 'a0'"):
+        read_target(tmp_path / "rtx.yaml")
+    nested = "\n".join(["device:", *(f"  {line}" for line in lines)])
+    (tmp_path / "rtx.yaml").write_text((TABLES / "rtx.yaml").read_text().replace("device: GeForce RTX 5090", nested))
+    with pytest.raises(UserError, match="device must be a text") as error:
+        read_target(tmp_path / "rtx.yaml")
+    assert len(str(error.value)) < 300
+
+
+PRESETS = st.fixed_dictionaries({}, optional=dict.fromkeys(("crop_size", *presets.SECTIONS), JSON))
+
+
+@given(
+    content=st.binary(max_size=64)
+    | JSON.map(lambda value: yaml.safe_dump(value).encode())
+    | PRESETS.map(lambda v: yaml.safe_dump(v).encode())
+)
+def test_no_preset_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp() / "presets"
+    folder.mkdir(exist_ok=True)
+    (folder / "mine.yaml").write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(presets, "FOLDER", folder)
+        try:
+            read = load_preset("mine")
+            assert read["crop_size"] is not None and all(isinstance(read[section], dict) for section in presets.SECTIONS)
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+@given(name=st.text(max_size=20) | st.sampled_from(["../nano", "/etc/passwd", "nano.yaml", "./nano", "na\0no"]))
+def test_a_preset_or_a_target_is_one_of_those_there_are_and_no_path(name: str) -> None:
+    assume(name not in ("nano", "edge", "paper") and name not in names())
+    for find in (load_preset, find_target):
+        with pytest.raises(UserError, match="is not one of"):
+            find(name)
 
 
 @given(data=st.binary(max_size=64))
