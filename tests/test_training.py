@@ -19,7 +19,7 @@ from flashlips_edge.models.autoencoder import Autoencoder  # noqa: E402
 from flashlips_edge.models.editor import EditorUNet  # noqa: E402
 from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
-from flashlips_edge.training import editor, latents, lips_encoder, lips_teacher, refinement  # noqa: E402
+from flashlips_edge.training import editor, latents, lips_encoder, lips_teacher, refinement, sharpening  # noqa: E402
 from flashlips_edge.training.augment import another_person  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
 from flashlips_edge.training.clips import load_clips  # noqa: E402
@@ -160,6 +160,7 @@ def test_the_stages_follow_one_another(cache: Path, monkeypatch: pytest.MonkeyPa
     lips_teacher.main(folder, weights, "nano", steps=2)
     editor.main(folder, weights, "nano", steps=2)
     refinement.main(folder, weights, "nano", steps=2)
+    sharpening.main(folder, weights, "nano", steps=2)
     lips_encoder.main(folder, weights, "nano", steps=2)
     preset = load_preset("nano")
     for name, network in {"editor": EditorUNet(**preset["editor"]), "lips_encoder": LipsEncoder(**preset["lips"])}.items():
@@ -167,7 +168,16 @@ def test_the_stages_follow_one_another(cache: Path, monkeypatch: pytest.MonkeyPa
     started, refined = (load_file(weights / f"{name}.safetensors") for name in ("editor_task", "editor_refinement"))
     moved = {key for key in started if not torch.equal(started[key], refined[key])}
     assert "editor.residual.weight" in moved and all(key.startswith("editor.") for key in moved), "the editor is refined and nothing else"
+    sharp = load_file(weights / "editor_sharp.safetensors")
+    moved = {key for key in refined if not torch.equal(refined[key], sharp[key])}
+    assert "editor.residual.weight" in moved and all(key.startswith("editor.") for key in moved), "and sharpened, with a critic beside it"
+    assert torch.equal(load_file(weights / "editor.safetensors")["residual.weight"], sharp["editor.residual.weight"])
     assert {len(v) for v in json.loads((weights / "lips.json").read_text()).values()} == {12}
+
+
+def test_a_preset_that_follows_the_paper_is_not_sharpened(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--preset paper: has no sharpening_rate"):
+        sharpening.main(tmp_path, tmp_path, "paper", steps=2)
 
 
 def test_both_directions_are_refined(cache: Path) -> None:

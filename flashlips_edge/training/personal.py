@@ -31,6 +31,7 @@ from flashlips_edge.talking.avatar_folder import BUNDLE, write_record
 from flashlips_edge.training import boxes, export, synthetic_clips
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.command import command
+from flashlips_edge.training.critic import Critic, sharp_terms
 from flashlips_edge.training.editor import LIPS_NOISE, load_decoder, psnr
 from flashlips_edge.training.feature_files import feature_networks
 from flashlips_edge.training.latents import load_autoencoder
@@ -50,8 +51,16 @@ MIN_FRAMES = 150
 CHECKED = 64  # frames
 
 
+class PersonalTask(nn.Module):
+    """What learns: the editor, and a critic of this person's mouths."""
+
+    def __init__(self, editor: nn.Module) -> None:
+        super().__init__()
+        self.editor, self.critic = editor, Critic()
+
+
 class PersonalLoss(nn.Module):
-    """The editor's own loss (eq. 9), with the frozen lips encoder's view of the frame that was wanted."""
+    """The losses of the last stage (training/sharpening.py), with the frozen lips encoder's view of the frame that was wanted."""
 
     def __init__(self, preset: dict[str, Any], weights: Path) -> None:
         super().__init__()
@@ -61,15 +70,15 @@ class PersonalLoss(nn.Module):
         load_weights(weights / "lips_encoder.safetensors", self.lips)
         self.lips.eval().requires_grad_(False)
 
-    def forward(self, editor: nn.Module, batch: Batch) -> Losses:
+    def forward(self, task: PersonalTask, batch: Batch) -> Losses:
         lips = self.lips(batch.face).float()
-        edited = editor(batch.latent, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
-        return self.reconstruction(edited, batch)
+        edited = task.editor(batch.latent, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
+        return sharp_terms(self.reconstruction, task.critic, edited, batch)
 
     @torch.no_grad()
-    def mouth_db(self, editor: nn.Module, batch: Batch) -> float:
+    def mouth_db(self, task: PersonalTask, batch: Batch) -> float:
         """Mean PSNR over the mouth box of the edited frames."""
-        edited = editor(batch.latent, batch.references, self.lips(batch.face).float())
+        edited = task.editor(batch.latent, batch.references, self.lips(batch.face).float())
         return psnr(self.reconstruction.decoder(edited), batch.lower)
 
 
@@ -120,7 +129,8 @@ def fine_tune(videos: list[Path], preset: dict[str, Any], weights: Path, work: P
         shutil.copyfile(path, tuned / path.name)
     editor = EditorUNet(**preset["editor"])
     load_weights(weights / "editor.safetensors", editor)
-    loss = PersonalLoss(preset, weights)
+    torch.manual_seed(0)  # of the new critic
+    task, loss = PersonalTask(editor), PersonalLoss(preset, weights)
     own, other = (1 - SYNTHETIC_SHARE) / len(taught), SYNTHETIC_SHARE / len(strangers)
     chances = np.array([own] * len(taught) + [other] * len(strangers))
     even = np.full(len(watching), 1 / len(watching))
@@ -128,19 +138,21 @@ def fine_tune(videos: list[Path], preset: dict[str, Any], weights: Path, work: P
     hidden = draw(watching, even, np.random.default_rng(1), CHECKED, 1.0, references)
 
     def check(module: nn.Module) -> dict[str, float]:
+        assert isinstance(module, PersonalTask)
         return {"mouth_hidden_db": loss.mouth_db(module, on(module, hidden))}
 
-    before = check(editor.eval())["mouth_hidden_db"]
+    before = check(task.eval())["mouth_hidden_db"]
     average = train(
         "personal",
-        editor,
+        task,
         partial(draw, taught + strangers, chances, count=BATCH, masked_share=MASKED_SHARE, references=references),
         loss,
         Schedule(steps=steps, rate=5e-4, warm_up=50, average_decay=0.995),
         work / "training",
         check=check,
     )
-    save_weights(tuned / "editor.safetensors", average)
+    assert isinstance(average, PersonalTask)
+    save_weights(tuned / "editor.safetensors", average.editor)
     after = check(average)["mouth_hidden_db"]
     return {
         "frames": sum(map(len, taught)),

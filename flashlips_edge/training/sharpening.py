@@ -2,7 +2,7 @@
 
     python -m flashlips_edge.training.sharpening --latents work/latents --weights work/nano
 
-A few steps at a small rate: the losses of the stages before stay, the critic's are added.
+The losses of the stages before stay, the critic's are added. Presets that follow the paper to the letter leave it out.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.command import command
-from flashlips_edge.training.critic import Critic, critique
+from flashlips_edge.training.critic import Critic, sharp_terms
 from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption, Checker, EditorLoss, EditorTask, editor_loss
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.latents import SdxlFolder
@@ -47,11 +48,7 @@ class SharpLoss(torch.nn.Module):
     def forward(self, task: SharpTask, batch: Batch) -> Losses:
         lips = self.plain.lips(task.teacher, batch)
         edited = task.editor(batch.latent, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
-        reconstruction = self.plain.reconstruction
-        image = reconstruction.decoder(edited).float()
-        with torch.no_grad():
-            decoded = reconstruction.decoder(batch.target).float()
-        return {**reconstruction.terms(edited, image, batch), **critique(task.critic, image, decoded)}
+        return sharp_terms(self.plain.reconstruction, task.critic, edited, batch)
 
 
 def main(
@@ -66,6 +63,8 @@ def main(
 ) -> None:
     """Sharpen the editor."""
     sizes = load_preset(preset)
+    if "sharpening_rate" not in sizes["training"]:
+        raise UserError(f"--preset {preset}: has no sharpening_rate, as the paper has no such stage; take nano or edge")
     plain = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
     references, training = sizes[backbone.value]["references"], sizes["training"]
