@@ -33,6 +33,7 @@ from flashlips_edge.training import (
     lips_teacher,
     pack,
     refinement,
+    sharpening,
     synthetic_clips,
 )
 from flashlips_edge.training.command import command
@@ -98,10 +99,13 @@ def main(
         "lips-teacher": lambda: lips_teacher.main(cache, weights, preset),
         "editor": lambda: editor.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "refinement": lambda: refinement.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
+        "sharpening": lambda: sharpening.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "lips-encoder": lambda: lips_encoder.main(cache, weights, preset, backbone=backbone),
         "audio-to-lips": lambda: audio_to_lips.main(clips, weights, preset, synthetic=sentences(share), wav2vec=wav2vec),
         "export": lambda: export.main(weights, out, preset, backbone=backbone, sdxl=sdxl, wav2vec=wav2vec),
     }
+    if "sharpening_rate" not in load_preset(preset)["training"]:
+        del every["sharpening"]
     chosen = stages.split(",") if stages else list(every)
     if unknown := [name for name in chosen if name not in every]:
         raise UserError(f"--stages {unknown[0]!r} is not one of {', '.join(every)}")
