@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import write_clip
+from faces import write_faces
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import folder, html, plots, report, sheets, speed
@@ -185,6 +187,22 @@ def test_wrong_use_is_one_sentence(repo: Path, tmp_path):
     assert run.returncode == 2
     assert "FOLDER nowhere" in run.stderr and len(run.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_which_nothing_can_be_measured_is_one_sentence_that_says_why(tmp_path):
+    (tmp_path / "videos").mkdir()
+    write_clip(tmp_path / "videos" / "faceless.mp4", n=30)
+    (tmp_path / "videos" / "torn.mp4").write_bytes(b"this is no video")
+    with pytest.raises(UserError, match=r"videos holds no video that can be measured: .*faceless\.mp4 shows a face in 0 of its frames"):
+        main([str(tmp_path / "videos"), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "taken").touch()
+    write_faces(tmp_path / "one.mp4", n=26)
+    with pytest.raises(UserError, match=r"--out .*taken/report: Not a directory; name a folder that can be written"):
+        main([str(tmp_path), "--out", str(tmp_path / "taken" / "report")])
 
 
 def test_a_quick_evaluation_of_a_folder(data_path: Callable[[str], Path], reader, repo: Path, tmp_path):

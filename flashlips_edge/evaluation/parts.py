@@ -45,18 +45,23 @@ class Evaluation:
         self._photos = folder.photos_of(videos)
         self._networks = Networks(self.bundle)
         self._sets: dict[str, list[Recording]] = {}
+        refused: dict[str, str] = {}
         for name, members in paths.items():
             for path in tqdm(members, f"reading {name}", leave=False):
                 try:
                     clip = Recording.open(path, self.bundle.crop_size, judges.reader, store, QUICK_NS if quick else LIMIT_NS)
                     self._sets.setdefault(name, []).append(clip)
                 except UserError as error:
-                    self.findings.left_out[f"{name}/{path.name}"] = str(error)
+                    refused[f"{name}/{path.name}"] = str(error)
         if not self._sets:
-            raise UserError(f"FOLDER {videos} holds no video that can be measured: {next(iter(self.findings.left_out.values()))}")
+            raise UserError(f"FOLDER {videos} holds no video that can be measured: {next(iter(refused.values()))}")
+        self.findings.left_out |= refused
         self.findings.sets = list(self._sets)
         self._videos = work / "videos"
-        self._videos.mkdir(parents=True, exist_ok=True)
+        try:
+            self._videos.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {work}: {error.strerror}; name a folder that can be written") from None
 
     def run(self, part: str) -> Iterator[tuple[str, float]]:
         """The part's figures, which also go to the findings."""
