@@ -14,7 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from flashlips_edge.engines import engine_folder
 from flashlips_edge.engines.cuda import Device
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.engines.plans import compile_plan, shape_ranges
+from flashlips_edge.engines.plugins import FOLDER
 from flashlips_edge.engines.tensorrt import load_library
 from flashlips_edge.errors import UserError
 from flashlips_edge.models import presets
@@ -72,12 +73,15 @@ def main() -> None:
     parser.add_argument("--weights", help="folder of trained weights, weights/PRESET unless named; none: networks as initialised")
     parser.add_argument("--format", help=f"low precision: {', '.join(LOW)}, or none; the target's first unless named")
     parser.add_argument("--calibration", type=Path, help="folder of videos; else the recorded data, else the synthetic head")
+    parser.add_argument("--plugins", action="store_true", help="kernels of ours in the engine, for TensorRT 10.9 and later")
     parser.add_argument("--out", type=Path, default=OUT, help=f"folder that receives TARGET/PRESET, {OUT} unless named")
     parser.add_argument("--host", help="user@device: send the bundle there over ssh and build the engine")
     options = parser.parse_args()
     if options.host:
         remote.check_host(options.host)
     order = ordered(options.target, options.preset, options.weights, options.format, options.calibration, options.out)
+    if options.plugins:
+        order = with_plugins(order)
     with only_one(order.out):
         start = time.monotonic()
         bundle, cached = build(order, lambda line: print(line, flush=True))
@@ -116,6 +120,13 @@ def ordered(target: str, preset: str | None, weights: str | None, form: str | No
     else:
         calibration.videos_in(videos)  # which says what is wrong with it
     return Order(found, preset, folder, form, videos, out)
+
+
+def with_plugins(order: Order) -> Order:
+    """The order, with kernels as plugins. UserError for a target whose engine takes none."""
+    if order.target.engine != "tensorrt":
+        raise UserError(f"--plugins: target {order.target.name} has the engine {order.target.engine}, and only tensorrt takes plugins")
+    return replace(order, plugins=True)
 
 
 def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
@@ -179,6 +190,7 @@ def all_inputs(order: Order) -> dict[str, Any]:
         "precision": precision,
         "kernels": kernels if order.target.chip else {},
         "tools": versions("tensorrt_rtx") if order.target.engine == "tensorrt_rtx" else {},
+        "plugins": kernels if order.plugins else {},
         "code": code(ROOT, "targets/*.py", *shared),
     }
 
@@ -250,6 +262,10 @@ def _assemble(order: Order, lower: Path, cubins: Path | None, assembly: Path, ke
     shutil.copytree(lower, assembly)
     if cubins is not None:
         shutil.copytree(cubins, assembly / "cubins")
+    if order.plugins and target.chip is not None:
+        from targets import plugins
+
+        plugins.write(source, target.chip, assembly / FOLDER)
     entries = {}
     for name, entry in source.manifest["graphs"].items():
         model = onnx.load(str(source.graph_path(name)))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from flashlips_edge.bundle import GRAPHS, Bundle
-from flashlips_edge.engines import engine_folder
+from flashlips_edge.engines import engine_folder, plugins
 from flashlips_edge.engines.cuda import Device
 from flashlips_edge.engines.layers import Built, compare
 from flashlips_edge.engines.plans import compile_plan, shape_ranges
@@ -74,12 +74,13 @@ def build(bundle: Bundle, library: Any, device: Device, say: Callable[[str], Non
             f"bundle {bundle.folder} is for {wanted.device} ({served}) and this GPU, {device.name}, is sm_{device.capability}; "
             "make one for it with make engine TARGET=NAME"
         )
+    if count := plugins.register(bundle, library):
+        say(f"{count} kernels as plugins")
     plans, graphs, logs, timings = {}, {}, [], engine_folder.timings(bundle)
     for name in GRAPHS:
         say(f"{name}: compiling")
         ranges = shape_ranges(bundle, name, wanted.batch)
-        image = bundle.graph_path(name).read_bytes()
-        plan = compile_plan(library, image, name, ranges, wanted.workspace_mb, wanted.builds_for, timings)
+        plan = compile_plan(library, plugins.graph_bytes(bundle, name), name, ranges, wanted.workspace_mb, wanted.builds_for, timings)
         timings = plan.timings
         logs.append(f"== {name}\n{plan.log}\n")
         with TensorRtEngine(device, library, plan.image, f"the engine of {name}") as engine:
