@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.training import ablations, throughput  # noqa: E402
 from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
-from flashlips_edge.training.editor import Backbone  # noqa: E402
 from flashlips_edge.training.lips_teacher import TeacherTask  # noqa: E402
 
 Arguments = dict[str, Path]
@@ -66,12 +64,13 @@ def test_the_variants_differ_from_the_first_in_one_thing() -> None:
         assert len(changed) == 1, other.name
 
 
-def test_throughput_says_what_is_drawn_and_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_throughput_says_what_is_drawn_what_is_used_and_what_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(throughput, "PEOPLE", 2)
     monkeypatch.setattr(throughput, "WARM_UP", 1)
-    line = throughput.measure("nano", Backbone.UNET, 1)
-    found = re.fullmatch(
-        r"nano +batch +16 +\d+ workers draw +([\d.]+) samples/s  a step on \w+(?::\d+)? takes +([\d.]+) samples/s +([\d.]+) GFLOP a sample",
-        line,
-    )
-    assert found and all(float(figure) > 0 for figure in found.groups())
+    throughput.main(["nano"], steps=1, batch=4, workers=1, out=tmp_path / "throughput.json")
+    (row,) = json.loads((tmp_path / "throughput.json").read_text())
+    assert row["preset"] == "nano" and row["batch"] == 4 and row["drawn_per_second"] > 0 and row["used_per_second"] > 0
+    assert 3 * 1.5 < row["gflop_per_sample"] < 10, "editor and half of the decoder, forwards and backwards, and the teacher"
+    assert f"draw {row['drawn_per_second']:8.1f} samples/s" in capsys.readouterr().out

@@ -73,7 +73,7 @@ def test_a_recipe_that_is_killed_on_the_way_ends_with_the_same_networks(tmp_path
         left.unlink()  # as if the editor had never begun
     (work / "latents" / "synthetic.1000.0" / "latents.npy").unlink()  # as if it had been killed there
     assert run(script, repo, -1, "--data", str(videos), *options) == 0
-    assert run(script, repo, -1, "--stages", "editor,refinement,lips-encoder,audio-to-lips", "--work", str(whole)) == 0
+    assert run(script, repo, -1, "--stages", "editor,refinement,sharpening,lips-encoder,audio-to-lips", "--work", str(whole)) == 0
     for name in ("editor", "lips_encoder", "speech_encoder", "audio_to_lips"):
         resumed, straight = (load_file(folder / "nano" / f"{name}.safetensors") for folder in (work, whole))
         assert all(torch.equal(resumed[key], straight[key]) for key in straight), name

@@ -8,6 +8,7 @@ where the first figure is the larger. ``--batch`` and ``--workers`` try others t
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ import typer
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from flashlips_edge.files import write_bytes
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.lips import FACE_SIZE
 from flashlips_edge.models.presets import load_preset
@@ -63,9 +65,10 @@ def per_second(batches: Iterator[Any], count: int, samples: int) -> float:
     return count * samples / (time.perf_counter() - start)
 
 
-def measure(name: str, backbone: Backbone, count: int, samples: int | None = None, workers: int | None = None) -> str:
-    """One line: what the drawing delivers, the step consumes and a sample costs at preset ``name``."""
+def measure(name: str, backbone: Backbone, count: int, samples: int | None = None, workers: int | None = None) -> dict[str, Any]:
+    """What the drawing delivers, the step consumes and a sample costs, forwards and backwards, at preset ``name``."""
     preset, fabric = load_preset(name), fabric_of_environment()
+    gpu = fabric.device.type == "cuda"
     samples, workers = samples or preset["training"]["batch"], workers or worker_count(fabric)
     with tempfile.TemporaryDirectory() as folder:
         people = make_people(preset, Path(folder))
@@ -89,16 +92,22 @@ def measure(name: str, backbone: Backbone, count: int, samples: int | None = Non
             optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[union-attr]
             optimiser.step()
-            if fabric.device.type == "cuda":
+            if gpu:
                 torch.cuda.synchronize()
             yield
 
     with FlopCounterMode(display=False) as counter:
         next(steps())
-    used = per_second(steps(), count, samples)
-    taken = f"a step on {fabric.device} takes {used:8.1f} samples/s"
-    cost = f"{counter.get_total_flops() / samples / 1e9:6.1f} GFLOP a sample"
-    return f"{name:<6} batch {samples:3}  {workers:2} workers draw {drawn:8.1f} samples/s  {taken}  {cost}"
+    return {
+        "preset": name,
+        "backbone": backbone.value,
+        "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
+        "batch": samples,
+        "workers": workers,
+        "drawn_per_second": round(drawn, 1),
+        "used_per_second": round(per_second(steps(), count, samples), 1),
+        "gflop_per_sample": round(counter.get_total_flops() / samples / 1e9, 1),
+    }
 
 
 def main(
@@ -107,10 +116,19 @@ def main(
     backbone: BackboneOption = Backbone.UNET,
     batch: Annotated[Optional[int], typer.Option(help="samples of a step; default: the preset's", min=1)] = None,  # noqa: UP045
     workers: Annotated[Optional[int], typer.Option(help="processes that draw; default: as in training", min=1)] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="a file for the figures, as JSON")] = None,  # noqa: UP045
 ) -> None:
     """Measure drawing and training."""
+    rows = []
     for name in preset:
-        print(measure(name, backbone, steps, batch, workers), flush=True)
+        rows.append(row := measure(name, backbone, steps, batch, workers))
+        print(
+            f"{name:<6} batch {row['batch']:3}  {row['workers']:2} workers draw {row['drawn_per_second']:8.1f} samples/s  "
+            f"a step on {row['device']} takes {row['used_per_second']:8.1f} samples/s  {row['gflop_per_sample']:6.1f} GFLOP a sample",
+            flush=True,
+        )
+    if out is not None:
+        write_bytes(out, (json.dumps(rows, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
