@@ -59,6 +59,7 @@ class Order:
     form: str | None
     videos: Path | None
     out: Path
+    plugins: bool = False  # kernels of ours in the engine
 
     @property
     def drawn(self) -> bool:
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--format", help=f"low precision: {', '.join(LOW)}, or none; the target's first unless named")
     parser.add_argument("--calibration", type=Path, help="folder of videos; else the recorded data, else the synthetic head")
     parser.add_argument("--plugins", action="store_true", help="kernels of ours in the engine, for TensorRT 10.9 and later")
+    parser.add_argument("--torch-tensorrt", action="store_true", help="on the server itself: its engine by torch-tensorrt")
     parser.add_argument("--out", type=Path, default=OUT, help=f"folder that receives TARGET/PRESET, {OUT} unless named")
     parser.add_argument("--host", help="user@device: send the bundle there over ssh and build the engine")
     options = parser.parse_args()
@@ -82,6 +84,7 @@ def main() -> None:
     order = ordered(options.target, options.preset, options.weights, options.format, options.calibration, options.out)
     if options.plugins:
         order = with_plugins(order)
+    by_torch = torch_compiler(order) if options.torch_tensorrt else None
     with only_one(order.out):
         start = time.monotonic()
         bundle, cached = build(order, lambda line: print(line, flush=True))
@@ -89,7 +92,7 @@ def main() -> None:
     if options.host:
         remote.build_there(bundle.folder, options.host)
     else:
-        rest(order.target, bundle)
+        rest(order.target, bundle, by_torch(bundle) if by_torch is not None else None)
 
 
 def ordered(target: str, preset: str | None, weights: str | None, form: str | None, videos: Path | None, out: Path) -> Order:
@@ -127,6 +130,19 @@ def with_plugins(order: Order) -> Order:
     if order.target.engine != "tensorrt":
         raise UserError(f"--plugins: target {order.target.name} has the engine {order.target.engine}, and only tensorrt takes plugins")
     return replace(order, plugins=True)
+
+
+def torch_compiler(order: Order) -> Callable[[Bundle], device_build.Compiler]:
+    """What makes the compiler of a bundle's engine that torch-tensorrt is. UserError where it cannot be it, before anything is built."""
+    if order.target.engine != "tensorrt" or order.plugins:
+        what = f"target {order.target.name} has the engine {order.target.engine}" if not order.plugins else "it knows nothing of --plugins"
+        raise UserError(f"--torch-tensorrt: {what}; leave one of them away")
+    from targets import from_torch
+
+    library = from_torch.load()
+    if not _is_device(order.target):
+        raise UserError(f"--torch-tensorrt builds where the engine is to run, on {order.target.device}, and this is another machine")
+    return lambda bundle: from_torch.compiler(library, bundle, order.target.precision.rest, order.weights)
 
 
 def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
@@ -333,7 +349,7 @@ def summary(bundle: Bundle, cached: bool, seconds: float) -> None:
     print(f"{bundle.folder}: {size / 1e6:.1f} MB, layers {device_build.mix(dict(sorted(counts.items())))}{seen}{compiled}, {how}")
 
 
-def rest(target: Target, bundle: Bundle) -> None:
+def rest(target: Target, bundle: Bundle, compiler: device_build.Compiler | None = None) -> None:
     """What is left to do, or what can be done with it now; where this machine is the device, its engine."""
     run = f"python -m flashlips_edge.run --bundle {bundle.folder} --avatar FACE.mp4 --audio SPEECH.wav"
     command = f"python -m flashlips_edge.engines.build {bundle.folder}"
@@ -345,7 +361,7 @@ def rest(target: Target, bundle: Bundle) -> None:
     elif _is_device(target):
         print("this is the device: its engine")
         with Device() as device:
-            device_build.build(bundle, load_library(target.engine), device, lambda line: print(line, flush=True))
+            device_build.build(bundle, load_library(target.engine), device, lambda line: print(line, flush=True), compiler)
     else:
         print(f"what is left is done on the device ({target.device}): copy the folder there, then {command}")
         print(f"or from here: make engine TARGET={target.name} HOST=user@device")

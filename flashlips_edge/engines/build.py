@@ -21,7 +21,7 @@ from flashlips_edge.bundle import GRAPHS, Bundle
 from flashlips_edge.engines import engine_folder, plugins
 from flashlips_edge.engines.cuda import Device
 from flashlips_edge.engines.layers import Built, compare
-from flashlips_edge.engines.plans import compile_plan, shape_ranges
+from flashlips_edge.engines.plans import Plan, Range, compile_plan, shape_ranges
 from flashlips_edge.engines.tensorrt import TensorRtEngine, load_library
 from flashlips_edge.errors import UserError
 
@@ -62,7 +62,16 @@ class Wanted:
         return Wanted(**values)
 
 
-def build(bundle: Bundle, library: Any, device: Device, say: Callable[[str], None]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Compiler:
+    """Another way to an engine of the library than its own reader of ONNX. Layers then have other names than the graph's nodes: their
+    precision is counted, and not compared with what was asked for."""
+
+    name: str
+    compile: Callable[[str, dict[str, Range], int], Plan]  # the graph's name, its shapes, megabytes of workspace
+
+
+def build(bundle: Bundle, library: Any, device: Device, say: Callable[[str], None], compiler: Compiler | None = None) -> dict[str, Any]:
     """Build and write the engine; gives its manifest's graphs.
 
     UserError: another GPU than the bundle is for, a graph that the library refuses, too many layers in another precision, a golden
@@ -80,11 +89,16 @@ def build(bundle: Bundle, library: Any, device: Device, say: Callable[[str], Non
     for name in GRAPHS:
         say(f"{name}: compiling")
         ranges = shape_ranges(bundle, name, wanted.batch)
-        plan = compile_plan(library, plugins.graph_bytes(bundle, name), name, ranges, wanted.workspace_mb, wanted.builds_for, timings)
-        timings = plan.timings
+        if compiler is not None:
+            plan = compiler.compile(name, ranges, wanted.workspace_mb)
+        else:
+            graph = plugins.graph_bytes(bundle, name)
+            plan = compile_plan(library, graph, name, ranges, wanted.workspace_mb, wanted.builds_for, timings)
+        timings = plan.timings or timings
         logs.append(f"== {name}\n{plan.log}\n")
         with TensorRtEngine(device, library, plan.image, f"the engine of {name}") as engine:
-            built = _layers(bundle, name, engine, wanted, say)
+            asked = bundle.manifest["graphs"][name].get("nodes", {}) if compiler is None else {}
+            built = _layers(name, asked, engine, wanted, say)
             error = golden_error(bundle, name, engine)
         if not error <= wanted.golden_error:
             raise UserError(
@@ -100,6 +114,7 @@ def build(bundle: Bundle, library: Any, device: Device, say: Callable[[str], Non
         "gpu": "" if wanted.builds_for else device.name,
         "capabilities": wanted.capabilities,
         "driver": device.cuda,
+        "compiler": compiler.name if compiler is not None else library.__name__,
         "seconds": round(time.monotonic() - start, 1),
         "built": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
@@ -120,8 +135,7 @@ def mix(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {precision}" for precision, count in counts.items()) or "of unknown precision"
 
 
-def _layers(bundle: Bundle, name: str, engine: TensorRtEngine, wanted: Wanted, say: Callable[[str], None]) -> Built:
-    asked = bundle.manifest["graphs"][name].get("nodes", {})
+def _layers(name: str, asked: dict[str, str], engine: TensorRtEngine, wanted: Wanted, say: Callable[[str], None]) -> Built:
     try:
         built = compare(engine.layers(), asked)
     except ValueError as error:

@@ -95,13 +95,15 @@ def read(bundle: Bundle) -> list[Plugin]:
             wrong = ["inputs"]
         if wrong:
             raise UserError(f"{path}: the plugin {number} is malformed ({wrong[0]}); {again}")
-    return [Plugin(**{key: tuple(entry[key]) if key == "inputs" else entry[key] for key in ENTRIES}) for entry in entries]
+    values: list[dict[str, Any]] = [{key: entry[key] for key in ENTRIES} | {"inputs": tuple(entry["inputs"])} for entry in entries]
+    return [Plugin(**each) for each in values]
 
 
 def _register(module: Any, library: Any, plugin: Plugin, ptx: str) -> None:
     """TensorRT reads names and types of the arguments from signatures, which are made here, since inputs differ in number."""
     tensor, kind = module.TensorDesc, inspect.Parameter.POSITIONAL_OR_KEYWORD
     inputs = [inspect.Parameter(name, kind, annotation=tensor) for name in plugin.inputs]
+    outputs = tuple.__class_getitem__((tensor, tensor, tensor))
 
     def describe(*given: Any) -> Any:
         x = given[0]
@@ -114,12 +116,9 @@ def _register(module: Any, library: Any, plugin: Plugin, ptx: str) -> None:
         shape.block_x, shape.shared_mem = plugin.threads, plugin.shared
         return plugin.entry, ptx, shape, module.SymIntExprs(0)
 
-    others = [
-        inspect.Parameter("outputs", kind, annotation=tuple[tensor, tensor, tensor]),
-        inspect.Parameter("tactic", kind, annotation=int),
-    ]
+    others = [inspect.Parameter("outputs", kind, annotation=outputs), inspect.Parameter("tactic", kind, annotation=int)]
     made = tuple[str | bytes, str | bytes, module.KernelLaunchParams, module.SymExprs]
-    describe.__signature__ = inspect.Signature(inputs, return_annotation=tuple[tensor, tensor, tensor])  # type: ignore[attr-defined]
-    launch.__signature__ = inspect.Signature([*inputs, *others], return_annotation=made)  # type: ignore[attr-defined]
+    vars(describe)["__signature__"] = inspect.Signature(inputs, return_annotation=outputs)
+    vars(launch)["__signature__"] = inspect.Signature([*inputs, *others], return_annotation=made)
     module.register(f"{NAMESPACE}::{plugin.name}")(describe)
     module.aot_impl(f"{NAMESPACE}::{plugin.name}")(launch)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ LATENTS_BYTES = 256 << 20  # of the GPU's memory, for latents that are kept; wha
 CHAINS_KEPT = 2  # as many as bundles
 FLOAT32 = np.dtype(np.float32)
 
-Latent = np.ndarray | Slot  # [C, h, w]; NumPy takes both
+Latent: TypeAlias = np.ndarray | Slot  # [C, h, w]; NumPy takes both
 Pictures = Callable[[], np.ndarray]  # gives them when they are there
 
 
