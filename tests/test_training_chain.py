@@ -30,7 +30,7 @@ SHARE = 0.0003  # of 8000 steps of the editor: two
 
 # The command line, with every step saved, few synthetic people and small checks; it kills itself when it begins the given step.
 COMMAND = """
-import dataclasses, os, signal, sys
+import os, signal, sys
 from flashlips_edge.training import __main__ as chain, editor, loop
 from flashlips_edge.training.command import command
 if __name__ == "__main__":
@@ -67,6 +67,7 @@ def test_a_recipe_that_is_killed_on_the_way_ends_with_the_same_networks(tmp_path
     script.write_text(COMMAND)
     options = ["--work", str(work), "--out", str(tmp_path / "bundle")]
     assert run(script, repo, SECOND_OF_EDITOR, "--data", str(videos), *options) == -signal.SIGKILL
+    assert (work / "nano" / "editor_task.state.safetensors").exists()
     whole = tmp_path / "whole"
     shutil.copytree(work, whole)
     for left in (whole / "nano").glob("*editor*"):

@@ -5,7 +5,7 @@
     python -m flashlips_edge.training --preset edge --data clips.zip --minutes 8                  # on a GPU: docs/training.md
     python -m flashlips_edge.training --preset paper --sdxl sdxl-vae --vgg19 vgg19.safetensors --vggface2 resnet50.safetensors
 
-On several GPUs each network's stage runs by itself under torchrun, as training/loop.py shows.
+On several GPUs the networks' stages run under torchrun, as training/loop.py shows; clips and latents are made by one process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The training loop that every stage shares, on Lightning Fabric: CPU, one GPU, or several with torchrun.
 
-    torchrun --nproc-per-node 8 -m flashlips_edge.training.editor --preset paper
+    torchrun --nproc-per-node 8 -m flashlips_edge.training --preset paper --stages editor,refinement
 
 AdamW, warm-up and cosine, bf16, gradient clipping, weight averaging, exact resume, batches drawn ahead by worker processes. How
 much of a schedule is run, all of it unless somebody says otherwise, is the pace (pace.py).
@@ -205,6 +205,7 @@ def train(
             break
     if first and len(loader) == 0:
         save_weights(folder / f"{name}.safetensors", average)
+    fabric.barrier()  # the next stage of each process reads what the first one wrote
     return average.eval()
 
 
