@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
 from collections import OrderedDict
@@ -150,6 +151,20 @@ def test_arrays_of_others_are_taken_by_their_interface(bundle: Bundle, device: D
         engine.run_on_device({"image": Foreign(given, given.strides[::-1])})
     with pytest.raises(ValueError, match="must be an array on the GPU, not ndarray"):
         engine.run_on_device({"image": given})
+
+
+def test_onnx_runtime_takes_and_gives_arrays_where_they_are(bundle: Bundle) -> None:
+    encoder, decoder = (OnnxRuntimeEngine(bundle.graph_path(name)) for name in ("latent_encoder", "latent_decoder"))
+    given = image(2)
+    latent = encoder.run_on_device({"image": DeviceArray(given.ctypes.data, given.shape, given.dtype)})["latent"]
+    result = decoder.run_on_device({"edited_latent": latent})["image"].__cuda_array_interface__
+    expected = decoder.run({"edited_latent": encoder.run({"image": given})["latent"]})["image"]
+    size = int(np.prod(result["shape"]))
+    at = np.frombuffer((ctypes.c_float * size).from_address(result["data"][0]), np.float32).reshape(result["shape"])
+    np.testing.assert_array_equal(at, expected)
+    assert encoder.runs == 2 and encoder.seconds > 0
+    with pytest.raises(ValueError, match=r"input edited_latent has shape \(2, 3, 160, 160\)"):
+        decoder.run_on_device({"edited_latent": DeviceArray(given.ctypes.data, given.shape, given.dtype)})
 
 
 @pytest.mark.parametrize(
