@@ -21,7 +21,8 @@ BATCH = 4
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """mouths float32 [N, h, w, 3], levels 0 to 255; lips [N, 12] of the lips encoder; spoken [M, T, 12] of the speech graphs."""
+    """mouths float32 [P, h, w, 3], levels 0 to 255, of some of the frames; lips [N, 12] of the lips encoder; spoken [M, T, 12] of the
+    speech graphs."""
 
     mouths: np.ndarray
     lips: np.ndarray
@@ -46,18 +47,24 @@ class Quality:
 
 def answer(networks: Networks, frames: CalibrationSet) -> Answers:
     """Everything that the networks say to the set."""
-    return Answers(*picture(networks, frames), speak(networks, frames))
+    lips = drive(networks, frames)
+    return Answers(picture(networks, frames, lips), lips, speak(networks, frames))
 
 
-def picture(networks: Networks, frames: CalibrationSet) -> tuple[np.ndarray, np.ndarray]:
-    """Mouths [N, h, w, 3] of the crops with their drivers' lips, and those lips [N, 12]."""
-    mouths, lips = [], [networks.lips(frames.drivers[i : i + BATCH]) for i in range(0, len(frames.drivers), BATCH)]
-    for number, driven in enumerate(lips):
-        part = slice(number * BATCH, number * BATCH + BATCH)
+def drive(networks: Networks, frames: CalibrationSet) -> np.ndarray:
+    """Lips [N, 12] of the drivers."""
+    return np.concatenate([networks.lips(frames.drivers[i : i + BATCH]) for i in range(0, len(frames.drivers), BATCH)])
+
+
+def picture(networks: Networks, frames: CalibrationSet, lips: np.ndarray) -> np.ndarray:
+    """Mouths [N, h, w, 3] of the crops with lips [N, 12]."""
+    mouths = []
+    for start in range(0, len(frames.crops), BATCH):
+        part = slice(start, start + BATCH)
         references = [np.concatenate(networks.encode(four)) for four in frames.references[part]]
-        pictures = networks.edit(frames.crops[part], networks.encode(frames.crops[part]), np.stack(references), driven)
+        pictures = networks.edit(frames.crops[part], networks.encode(frames.crops[part]), np.stack(references), lips[part])
         mouths += [mouth_box(each) for each in pictures]
-    return np.stack(mouths), np.concatenate(lips)
+    return np.stack(mouths)
 
 
 def speak(networks: Networks, frames: CalibrationSet) -> np.ndarray:
@@ -144,5 +151,6 @@ def feeds_of(bundle: Bundle, frames: CalibrationSet) -> dict[str, list[Feed]]:
 def golden_feeds(bundle: Bundle, frames: CalibrationSet) -> dict[str, Feed]:
     """One batch of two for each picture graph, of the synthetic head alone: nobody's face, so that it can go with the bundle."""
     networks = Recording(bundle)
-    picture(networks, frames.synthetic(2))
+    drawn = frames.synthetic(2)
+    picture(networks, drawn, drive(networks, drawn))
     return {name: {key: array[:2] for key, array in feeds[0].items()} for name, feeds in networks.feeds.items()}

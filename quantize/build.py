@@ -49,8 +49,8 @@ def build(
 
     UserError for what is wrong with the calibration set, a graph or the budget; then ``out`` is as it was."""
     work = out.with_name(f".{out.name}.work")
-    _start(work, {"source": _digest(bundle), "target": target_name, "format": form, "videos": _listing(videos), "finetune": finetune_steps})
-    frames = _frames(work / "calibration.npz", bundle, videos)
+    purpose = {"source": _digest(bundle), "target": target_name, "format": form, "videos": _listing(videos), "finetune": finetune_steps}
+    frames = _start(work, purpose, bundle, videos)
     tuned = _tuned(work / "tuned", bundle, frames, finetune_steps) if finetune_steps else None
     bench = Workbench(bundle, target, form, frames, tuned)
     rules = _rules(work / "rules.json", bench)
@@ -67,13 +67,16 @@ def build(
     return Built(out, bench, low, damages, rules, quality)
 
 
-def _start(work: Path, purpose: dict[str, Any]) -> None:
-    """The folder of a run that is under way; one that was for something else is begun anew."""
-    note = work / "purpose.json"
-    text = json.dumps(purpose, indent=2).encode()
+def _start(work: Path, purpose: dict[str, Any], bundle: Bundle, videos: Path) -> CalibrationSet:
+    """The calibration set of a run that is under way in ``work``; one that was for something else is begun anew."""
+    note, text = work / "purpose.json", json.dumps(purpose, indent=2).encode()
     if not note.is_file() or note.read_bytes() != text:
         shutil.rmtree(work, ignore_errors=True)
+        frames = calibration.choose(videos, bundle)
+        with atomic_path(work / "calibration.npz") as temporary:
+            frames.save(temporary)
         write_bytes(note, text)
+    return CalibrationSet.read(work / "calibration.npz")
 
 
 def _digest(bundle: Bundle) -> str:
@@ -83,14 +86,6 @@ def _digest(bundle: Bundle) -> str:
 
 def _listing(videos: Path) -> list[list[Any]]:
     return [[path.relative_to(videos).as_posix(), path.stat().st_size] for path in calibration.videos_in(videos)]
-
-
-def _frames(path: Path, bundle: Bundle, videos: Path) -> CalibrationSet:
-    if not path.is_file():
-        frames = calibration.choose(videos, bundle)
-        with atomic_path(path) as temporary:
-            frames.save(temporary)
-    return CalibrationSet.read(path)
 
 
 def _tuned(folder: Path, bundle: Bundle, frames: CalibrationSet, steps: int) -> Bundle:
@@ -138,7 +133,7 @@ def _write(
         "quality": {key: round(value, 6) for key, value in asdict(quality).items()},
         "ranges": {"chosen": bench.rules, "tried": rules, "bias_correction": sorted(bench.corrections)},
         "layers": [_row(bench, layer, damages[layer], layer in low) for layer in ranked(damages)],
-        "high": policy.reasons(bench, damages, low),
+        "high": policy.reasons(bench, damages, low, budget),
     }
     write_bytes(folder / "quantisation.json", json.dumps(report, indent=2).encode() + b"\n")
     fields = {key: value for key, value in source.manifest.items() if key not in ("schema", "files", "graphs")}

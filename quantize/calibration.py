@@ -113,6 +113,14 @@ def default_folder() -> Path:
     return folder
 
 
+def test_folder() -> Path:
+    """The part of the recorded data that nothing is trained or calibrated on. UserError where it is not there."""
+    folder = Path(os.environ.get("FLASHLIPS_DATA") or "../shared/data") / "test"
+    if not folder.is_dir():
+        raise UserError(f"the recorded test data is not at {folder}: set FLASHLIPS_DATA to the folder that holds it")
+    return folder
+
+
 def choose(folder: Path, bundle: Bundle, frames: int = FRAMES, sounds: int = SOUNDS, drawn: int = FRAMES // 3) -> CalibrationSet:
     """The set from the videos in ``folder`` and in the folders in it; ``drawn`` of its frames are the synthetic head's.
 

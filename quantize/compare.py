@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +25,7 @@ from flashlips_edge.talking.networks import Networks
 from flashlips_edge.training import synthetic_clips
 from kernels.command import command
 from quantize import baselines, calibration, rtx, speed
-from quantize.answers import Answers, Trial, answer, compare, feeds_of, picture
+from quantize.answers import Answers, Trial, answer, compare, drive, feeds_of, picture
 from quantize.calibration import CalibrationSet
 from quantize.targets import TARGETS
 
@@ -44,9 +43,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, default=Path(f"work/quantised/nano-{name}"), help=f"the bundle of target {name}")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/quantize.json"), help="the figures; the picture goes beside them")
     options = parser.parse_args()
-    data = Path(os.environ.get("FLASHLIPS_DATA") or "../shared/data") / "test"
-    if not data.is_dir():
-        raise UserError(f"the recorded test data is not at {data}: set FLASHLIPS_DATA to the folder that holds it")
+    data = calibration.test_folder()
     plain = Bundle.open(options.preset)
     bundles = {name: Bundle.open(getattr(options, name)) for name in TARGETS}
     for name, bundle in bundles.items():
@@ -151,14 +148,18 @@ def _head(networks: Networks) -> CalibrationSet:
 
 def _sheet(networks: Networks, bundles: dict[str, Bundle], frames: CalibrationSet) -> np.ndarray:
     """Mouths of fp32, of each target, and the differences, GAIN times, about grey."""
-    truth = picture(networks, frames)[0]
+    truth = _mouths(networks, frames)
     rows = [("source", [np.array(crop) for crop in frames.crops]), ("fp32", list(_levels(truth)))]
     for name, bundle in bundles.items():
-        mouths = picture(Trial(networks, *_ours(bundle)), frames)[0]
+        mouths = _mouths(Trial(networks, *_ours(bundle)), frames)
         manifest = bundle.manifest["quantisation"]
         rows.append((f"{name}\n{manifest['format']}+{manifest['rest']}", list(_levels(mouths))))
         rows.append((f"difference\nx {GAIN}", list(_levels(127.5 + GAIN * (mouths - truth)))))
     return sheets.sheet(rows, tile_px=150)
+
+
+def _mouths(networks: Networks, frames: CalibrationSet) -> np.ndarray:
+    return picture(networks, frames, drive(networks, frames))
 
 
 def _levels(pictures: np.ndarray) -> np.ndarray:

@@ -13,37 +13,82 @@ from onnx import NodeProto, helper
 from quantize.folding import share
 from quantize.graph import Feed, Probe, attribute, constants, consumers, producers, set_constants, set_nodes, value
 from quantize.joining import join
+from quantize.rows import flatten, separate_heads
 
 
 def rearrange(model: onnx.ModelProto, feed: Feed) -> None:
     """Apply every rule below, in place; ``feed`` is one run's inputs."""
-    shapes = {name: array.shape for name, array in Probe(model, [o for node in model.graph.node for o in node.output]).run(feed).items()}
     for rule in (_unshuffled_convolution, _shuffled_convolution, _attention_heads):
-        rule(model, shapes)
+        rule(model, _shapes(model, feed))
     join(model)
+    for rule in (separate_heads, flatten):
+        rule(model, _shapes(model, feed))
     share(model)
 
 
+def _shapes(model: onnx.ModelProto, feed: Feed) -> dict[str, tuple[int, ...]]:
+    inner = Probe(model, [output for node in model.graph.node for output in node.output]).run(feed)
+    return {name: array.shape for name, array in (inner | feed).items()}
+
+
 def _unshuffled_convolution(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Pixel unshuffle by b, then a convolution of k x k: a convolution of bk x bk with stride b on the picture itself."""
+    """Pixel unshuffle by b, then a convolution of k x k: a convolution of bk x k on the picture with b columns of it side by side as
+    channels, which channels-last is the picture itself. Channels come in fours: the kernels copy three bytes no faster than four.
+
+    What a picture in [0, 1] is scaled and shifted by goes into the weights, so that its 256 levels are those of 8 bits."""
     made, tensors, taken = producers(model), constants(model), consumers(model)
-    replaced: dict[str, NodeProto] = {}
+    nodes: list[NodeProto] = []
     for conv in model.graph.node:
         chain = _chain_back(conv, ("Reshape", "Transpose", "Reshape"), made, taken)
-        if conv.op_type != "Conv" or not chain or attribute(chain[1], "perm") != [0, 1, 3, 5, 2, 4]:
+        plain = attribute(conv, "strides", [1, 1]) == [1, 1] and attribute(conv, "group", 1) == 1 and len(conv.input) == 3
+        if conv.op_type != "Conv" or not chain or attribute(chain[1], "perm") != [0, 1, 3, 5, 2, 4] or not plain:
+            nodes.append(conv)
             continue
-        source, (rows, columns) = chain[2].input[0], (shapes[chain[2].output[0]][3], shapes[chain[2].output[0]][5])
-        if rows != columns or attribute(conv, "strides", [1, 1]) != [1, 1] or attribute(conv, "group", 1) != 1:
+        block, columns = shapes[chain[2].output[0]][3], shapes[chain[2].output[0]][5]
+        if block != columns:
+            nodes.append(conv)
             continue
-        weight = value(tensors, conv.input[1])  # [out, C * b * b, k, k]
+        source, scale, zero = _unscaled(chain[2].input[0], made, tensors, taken)
+        weight, name = value(tensors, conv.input[1]), conv.output[0]  # [out, C * b * b, k, k]
         out, _, high, wide = weight.shape
-        unfolded = weight.reshape(out, -1, rows, rows, high, wide).transpose(0, 1, 4, 2, 5, 3)  # [out, C, k, b, k, b]
-        set_constants(model, {f"{conv.input[1]}_unfolded": unfolded.reshape(out, -1, high * rows, wide * rows)})
-        pads = [rows * pad for pad in attribute(conv, "pads", [0, 0, 0, 0])]  # type: ignore[attr-defined]
-        inputs = [source, f"{conv.input[1]}_unfolded", *conv.input[2:]]
-        new = helper.make_node("Conv", inputs, conv.output, conv.name, kernel_shape=[high * rows] * 2, strides=[rows] * 2, pads=pads)
-        replaced[conv.output[0]] = new
-    set_nodes(model, [replaced.get(node.output[0], node) for node in model.graph.node])
+        _, channels, rows, columns = shapes[source]
+        top, left, bottom, right = (block * pad for pad in attribute(conv, "pads", [0, 0, 0, 0]))  # type: ignore[attr-defined]
+        missing = -channels % 4
+        unfolded = weight.reshape(out, channels, block, block, high, wide).transpose(0, 3, 1, 4, 2, 5)  # [out, b, C, k, b, k]
+        filled = np.pad(unfolded.reshape(out, block, channels, high * block, wide), [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)])
+        constant = {
+            conv.input[1]: scale * filled.reshape(out, -1, high * block, wide),
+            conv.input[2]: value(tensors, conv.input[2]) - scale * zero * weight.sum((1, 2, 3)),
+            f"{name}_border": np.array([0, 0, top, left, 0, missing, bottom, right]),
+            f"{name}_beyond": np.array(zero),
+            f"{name}_columns": np.array([0, top + rows + bottom, (left + columns + right) // block, block * (channels + missing)]),
+        }
+        set_constants(model, constant)
+        weights, bias, border, beyond, beside = constant
+        kernel = {"kernel_shape": [high * block, wide], "strides": [block, 1]}
+        nodes += [
+            helper.make_node("Pad", [source, border, beyond], [f"{name}_filled"]),
+            helper.make_node("Transpose", [f"{name}_filled"], [f"{name}_last"], perm=[0, 2, 3, 1]),
+            helper.make_node("Reshape", [f"{name}_last", beside], [f"{name}_beside"]),
+            helper.make_node("Transpose", [f"{name}_beside"], [f"{name}_source"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", [f"{name}_source", weights, bias], [name], conv.name, **kernel),
+        ]
+    set_nodes(model, nodes)
+
+
+def _unscaled(
+    name: str, made: dict[str, NodeProto], tensors: dict[str, onnx.TensorProto], taken: dict[str, list[NodeProto]]
+) -> tuple[str, np.float32, np.float32]:
+    """The tensor x, a and z of a tensor a (x - z) that is written as x a - a z; of any other itself, 1 and 0."""
+    shifted = made.get(name)
+    scaled = made.get(shifted.input[0]) if shifted is not None and shifted.op_type == "Sub" else None
+    if shifted is None or scaled is None or scaled.op_type != "Mul" or len(taken[name]) + len(taken[scaled.output[0]]) != 2:
+        return name, np.float32(1), np.float32(0)
+    factors = [value(tensors, each) for each in (scaled.input[1], shifted.input[1]) if each in tensors]
+    if [factor.size for factor in factors] != [1, 1]:
+        return name, np.float32(1), np.float32(0)
+    scale, shift = (np.float32(factor.ravel()[0]) for factor in factors)
+    return scaled.input[0], scale, shift / scale
 
 
 def _shuffled_convolution(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None:

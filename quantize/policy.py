@@ -97,12 +97,15 @@ def _less(allowed: Damage, real: Damage, wanted: Damage) -> Damage:
     )
 
 
-def reasons(bench: Workbench, damages: dict[Layer, Damage], low: set[Layer]) -> dict[str, dict[str, str]]:
+def reasons(bench: Workbench, damages: dict[Layer, Damage], low: set[Layer], budget: Budget) -> dict[str, dict[str, str]]:
     """Why a layer stays high, by graph and layer."""
     result: dict[str, dict[str, str]] = {}
+    allowed = budget.allowed()
     for layer in bench.layers:
         if layer not in low:
             damage = damages[layer]
             alone = f"alone {decibels(damage.picture):.1f} dB, lips {1 - damage.lips:.5f}, speech {1 - damage.spoken:.5f}"
-            result.setdefault(layer.graph, {})[layer.name] = f"{alone}: costs more of the budget than it saves in time"
+            beyond = damage.picture > allowed.picture or damage.lips > allowed.lips or damage.spoken > allowed.spoken
+            why = "beyond the budget by itself" if beyond else "costs more of the budget than it saves in time"
+            result.setdefault(layer.graph, {})[layer.name] = f"{alone}: {why}"
     return result

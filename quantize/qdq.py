@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from quantize.graph import Feed, Probe, constants, copy, set_constants, set_nodes, value
+from quantize.graph import Feed, Probe, attribute, constants, consumers, copy, set_constants, set_nodes, value
 
 FP8_MAX = 448.0
 HEADROOM = 2.0  # over the largest activation seen: a floating-point format loses nothing by it, and a picture beyond does not clip
@@ -38,9 +38,18 @@ class Writer:
             self._pair(name, name, f"{name}_dequantised")
         return self.low[name]
 
-    def give_low(self, name: str) -> str:
-        """The name that a node shall give its output, so that all that take ``name`` get it through a Q/DQ pair."""
-        self._pair(name, f"{name}_full", name)
+    def give_low(self, name: str, gates_itself: bool) -> str:
+        """The name that a node shall give its output, so that all that take ``name`` get it through a Q/DQ pair.
+
+        Where x ``gates_itself``, x sigmoid(x), a Clip that lets all of its range through stands behind the pair: ONNX Runtime gives
+        each user of x a DequantizeLinear of its own, and then does not see that the two steps could be fused."""
+        self._pair(name, f"{name}_full", f"{name}_wide" if gates_itself else name)
+        if gates_itself:
+            scale, zero = self.scales[name], self.values[f"{name}_zero"]
+            ends = {f"{name}_least": 0, f"{name}_most": 255}
+            self.values |= {end: np.float32(scale * (level - np.float32(zero)))[()] for end, level in ends.items()}
+            self.nodes.append(helper.make_node("Clip", [f"{name}_wide", *ends], [name], f"{name}_clip"))
+            self.low[name] = name
         return f"{name}_full"
 
     def _pair(self, name: str, source: str, result: str) -> None:
@@ -64,27 +73,31 @@ class Writer:
 
     def weight(self, name: str, axis: int) -> tuple[str, np.ndarray]:
         """The dequantised weight's name and its scales [channels] along ``axis``."""
-        array = value(constants(self.model), name)
-        largest = np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
-        scale = (np.maximum(largest, 1e-8) / (FP8_MAX if self.form == "fp8" else 127)).astype(np.float32)
+        quantised, scale = round_weight(value(constants(self.model), name), axis, self.form)
         if f"{name}_quantised" not in self.values:
-            scaled = array / scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
-            quantised = scaled.astype(FP8) if self.form == "fp8" else np.rint(scaled).astype(np.int8)
             self._constant(name, quantised, scale, axis)
         return f"{name}_dequantised", scale
 
-    def bias(self, name: str, scale: np.ndarray) -> str:
-        """The bias as int32 in units of input scale times weight scale, dequantised."""
+    def bias(self, name: str, scale: np.ndarray, node: str) -> str:
+        """The bias as int32 in units of input scale times weight scale, dequantised; for one ``node``: others have other inputs."""
         if not self.fused:
             return name
         array = value(constants(self.model), name)
-        self._constant(name, np.rint(array / scale).astype(np.int32), scale.astype(np.float32), 0)
-        return f"{name}_dequantised"
+        self._constant(f"{node}_bias", np.rint(array / scale).astype(np.int32), scale.astype(np.float32), 0)
+        return f"{node}_bias_dequantised"
 
     def _constant(self, name: str, quantised: np.ndarray, scale: np.ndarray, axis: int) -> None:
         self.values |= {f"{name}_quantised": quantised, f"{name}_scale": scale, f"{name}_zero": np.zeros(scale.shape, quantised.dtype)}
         inputs = [f"{name}_quantised", f"{name}_scale", f"{name}_zero"]
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_dequantise", axis=axis))
+
+
+def round_weight(array: np.ndarray, axis: int, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """A weight in 8 bits and its scales [channels] along ``axis``."""
+    largest = np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
+    scale = (np.maximum(largest, 1e-8) / (FP8_MAX if form == "fp8" else 127)).astype(np.float32)
+    scaled = array / scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+    return scaled.astype(FP8) if form == "fp8" else np.rint(scaled).astype(np.int8), scale
 
 
 def insert(
@@ -94,7 +107,7 @@ def insert(
     result = copy(model)
     corrected = {node.output[0]: node.input[2] for node in result.graph.node if node.output[0] in (corrections or {})}
     set_constants(result, {bias: value(constants(result), bias) + (corrections or {})[name] for name, bias in corrected.items()})
-    writer = Writer(result, ranges, form, fused)
+    writer, taken = Writer(result, ranges, form, fused), consumers(model)
     for node in model.graph.node:
         if node.output[0] not in low:
             writer.nodes.append(node)
@@ -106,11 +119,11 @@ def insert(
         new.input[0] = writer.activation(node.input[0])
         new.input[1], scale = writer.weight(node.input[1], axis)
         if len(node.input) > 2 and node.input[2]:
-            new.input[2] = writer.bias(node.input[2], scale * writer.scales[node.input[0]])
+            new.input[2] = writer.bias(node.input[2], scale * writer.scales[node.input[0]], node.output[0])
         if fused and node.op_type == "Conv":
             new.output[0] = f"{node.output[0]}_full"
             writer.nodes.append(new)
-            writer.give_low(node.output[0])
+            writer.give_low(node.output[0], _gates_itself(node.output[0], taken))
         else:
             writer.nodes.append(new)
     set_constants(result, writer.values)
@@ -120,18 +133,34 @@ def insert(
     return result
 
 
-def mean_shift(model: onnx.ModelProto, quantised: onnx.ModelProto, nodes: list[str], feeds: list[Feed]) -> Corrections:
-    """By how much the mean of each channel moved where these convolutions went to low precision: what to add to their biases
+def _gates_itself(name: str, taken: dict[str, list[NodeProto]]) -> bool:
+    """Whether there is a SiLU of the tensor."""
+    users = taken.get(name, [])
+    sigmoid = next((node for node in users if node.op_type == "Sigmoid"), None)
+    return sigmoid is not None and any(node.op_type == "Mul" and set(node.input) == {name, sigmoid.output[0]} for node in users)
+
+
+def mean_shift(model: onnx.ModelProto, nodes: list[str], form: str, feeds: list[Feed]) -> Corrections:
+    """By how much rounding these convolutions' weights moves the mean of each channel: what to add to their biases, (W - W') E[x]
     (Nagel et al. 2019, bias correction)."""
-    biased = [node.output[0] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2 and node.output[0] in nodes]
-    whole, low = Probe(model, biased), Probe(quantised, biased)
-    total: Corrections = {}
+    tensors = constants(model)
+    plain = {
+        node.output[0]: node
+        for node in model.graph.node
+        if node.op_type == "Conv" and len(node.input) > 2 and node.output[0] in nodes and attribute(node, "group", 1) == 1
+    }
+    probe = Probe(model, sorted({node.input[0] for node in plain.values()}))
+    means: dict[str, np.ndarray] = {}
     for feed in feeds:
-        full, rounded = whole.run(feed), low.run(feed)
-        for name in biased:
-            axes = (0, *range(2, full[name].ndim))
-            total[name] = total.get(name, 0) + (full[name] - rounded[name]).mean(axes) / len(feeds)
-    return {name: shift.astype(np.float32) for name, shift in total.items()}
+        for name, array in probe.run(feed).items():
+            means[name] = means.get(name, 0) + array.mean((0, *range(2, array.ndim))) / len(feeds)
+    found: Corrections = {}
+    for name, node in plain.items():
+        weight = value(tensors, node.input[1])
+        rounded, scale = round_weight(weight, 0, form)
+        error = weight - rounded.astype(np.float32) * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        found[name] = (error.sum(tuple(range(2, weight.ndim))) @ means[node.input[0]]).astype(np.float32)
+    return found
 
 
 def tensors_of(model: onnx.ModelProto, nodes: set[str], fused: bool) -> list[str]:

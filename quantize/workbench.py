@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -11,7 +12,7 @@ import onnx
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.talking.networks import Networks
 from quantize import fp16, graph, qdq, ranges
-from quantize.answers import Answers, Quality, Trial, answer, compare, feeds_of, picture, speak
+from quantize.answers import Answers, Quality, Trial, answer, compare, drive, feeds_of, picture, speak
 from quantize.calibration import CalibrationSet
 from quantize.folding import fold
 from quantize.graph import Feed
@@ -20,7 +21,7 @@ from quantize.layout import rearrange
 from quantize.targets import PICTURE_GRAPHS, SPEECH_GRAPHS, Target
 
 MAX_FEEDS = 24  # of a graph, for its ranges
-TRIED = (24, 4)  # frames and sounds that an assignment is tried on
+TRIED = (24, 4)  # frames and sounds that an assignment is tried on; lips vectors, which take no time, on all frames
 
 
 class Workbench:
@@ -33,8 +34,7 @@ class Workbench:
         self.networks = Networks(bundle)
         self._source = tuned or bundle
         feeds = feeds_of(self._source, frames)
-        self.tried = frames.part(*TRIED)
-        self.truth: Answers = answer(self.networks, self.tried)
+        self.try_on(frames, TRIED)
         self.models: dict[str, onnx.ModelProto] = {}
         self.layers: list[Layer] = []
         self.flops: dict[str, int] = {}
@@ -44,6 +44,11 @@ class Workbench:
         self._feeds = {name: each[:: -(-len(each) // MAX_FEEDS)] for name, each in feeds.items()}
         for name in bundle.manifest["graphs"]:
             self._prepare(name, feeds[name][0])
+
+    def try_on(self, frames: CalibrationSet, tried: tuple[int, int]) -> None:
+        """Measure quality on these from now on: lips vectors on all of them, the rest on the first ``tried`` frames and sounds."""
+        self._asked, self._tried = frames, frames.part(*tried)
+        self._truth = replace(answer(self.networks, self._tried), lips=drive(self.networks, frames))
 
     def _prepare(self, name: str, feed: Feed) -> None:
         model = graph.load(str(self._source.graph_path(name)), name)
@@ -76,18 +81,20 @@ class Workbench:
         return fp16.convert(model) if self.target.rest == "fp16" else model
 
     def quality(self, models: Mapping[str, onnx.ModelProto]) -> Quality:
-        """The calibration set's answers with these graphs in place of the bundle's."""
+        """The answers with these graphs in place of the bundle's, against the bundle's own."""
         with tempfile.TemporaryDirectory() as folder:
             paths = {name: Path(folder) / f"{name}.onnx" for name in models}
             for name, model in models.items():
                 onnx.save(model, paths[name])
             trial = Trial(self.networks, paths, exact=not self.target.fused)
-            mouths, lips, spoken = self.truth.mouths, self.truth.lips, self.truth.spoken
-            if not SPEECH_GRAPHS.issuperset(models):  # what the changed graphs cannot reach is as it was
-                mouths, lips = picture(trial, self.tried)
+            mouths, lips, spoken = self._truth.mouths, self._truth.lips, self._truth.spoken
+            if "lips_encoder" in models:  # what the changed graphs cannot reach is as it was
+                lips = drive(trial, self._asked)
+            if not SPEECH_GRAPHS.issuperset(models):
+                mouths = picture(trial, self._tried, lips)
             if not PICTURE_GRAPHS.issuperset(models):
-                spoken = speak(trial, self.tried)
-            return compare(Answers(mouths, lips, spoken), self.truth, self.bundle.lips_opening)
+                spoken = speak(trial, self._tried)
+            return compare(Answers(mouths, lips, spoken), self._truth, self.bundle.lips_opening)
 
     def choose_rules(self) -> dict[str, dict[str, Quality]]:
         """Try every rule for ranges on each graph with all its layers low, and keep the best; what each reached.
@@ -101,18 +108,18 @@ class Workbench:
             self.rules[name] = max(tried[name], key=lambda rule: score(tried[name][rule]))
         return tried
 
-    def correct(self, low: set[Layer]) -> dict[str, bool]:
-        """Bias correction for this assignment, graph by graph, kept where it pays; whether it did."""
-        kept = {}
-        for name in self.rules:
-            plain = self.quantised(name, low)
-            corrections = qdq.mean_shift(self.models[name], plain, [node for layer in low for node in layer.nodes], self._feeds[name])
-            before = score(self.quality({name: plain}))
+    def shifts(self, low: set[Layer]) -> dict[str, qdq.Corrections]:
+        """By graph, what would bring the means of these layers' channels back to where they were."""
+        nodes = [node for layer in low for node in layer.nodes]
+        return {name: qdq.mean_shift(self.models[name], nodes, self.form, self._feeds[name]) for name in self.rules}
+
+    def correct(self, low: set[Layer]) -> None:
+        """Bias correction for this assignment, graph by graph, kept where it pays."""
+        for name, corrections in self.shifts(low).items():
+            before = score(self.quality({name: self.quantised(name, low)}))
             self.corrections[name] = corrections
-            kept[name] = score(self.quality({name: self.quantised(name, low)})) > before
-            if not kept[name]:
+            if score(self.quality({name: self.quantised(name, low)})) <= before:
                 del self.corrections[name]
-        return kept
 
 
 def score(quality: Quality) -> tuple[float, float, float]:

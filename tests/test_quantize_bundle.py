@@ -25,7 +25,8 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.talking.networks import Networks
 from quantize import __main__ as command_line
 from quantize import build as building
-from quantize import calibration, sensitivity, targets
+from quantize import calibration, sensitivity, targets, workbench
+from quantize.answers import drive
 from quantize.policy import Budget
 
 
@@ -210,6 +211,31 @@ def test_videos_without_faces_are_named(source: Bundle, tmp_path: Path) -> None:
     write_clip(tmp_path / "corners.mp4", n=30)
     with pytest.raises(UserError, match=r"--calibration .*: no video there can be used: .*corners.mp4 shows a face in 0 of its frames"):
         calibration.choose(tmp_path, source)
+
+
+def test_a_build_that_finds_no_face_leaves_nothing(source: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    write_clip(tmp_path / "videos" / "corners.mp4", n=30)
+    target, form = targets.find("cpu", None)
+    with pytest.raises(UserError, match="shows a face in 0 of its frames"):
+        building.build(source, "cpu", target, form, tmp_path / "videos", Budget(), tmp_path / "int8")
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+
+
+def test_a_frame_whose_lips_fall_counts_wherever_it_stands(source: Bundle, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = calibration.choose(videos, source, 30, 2, 4)
+    bench = workbench.Workbench(source, *targets.find("datacentre", None), frames)
+    same = {"lips_encoder": onnx.load(source.graph_path("lips_encoder"))}
+    assert len(frames.crops) > workbench.TRIED[0]
+    assert bench.quality(same).lips > 0.9999
+
+    def turned(networks: Networks, asked: calibration.CalibrationSet) -> np.ndarray:
+        lips = drive(networks, asked)
+        lips[-1] *= -1
+        return lips
+
+    monkeypatch.setattr(workbench, "drive", turned)
+    assert bench.quality(same).lips < 0
 
 
 def test_the_set_holds_what_differs_most_and_its_hash_what_it_holds(source: Bundle, videos: Path) -> None:

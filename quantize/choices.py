@@ -1,0 +1,77 @@
+"""What the choices of quantisation are worth, on clips that nothing was calibrated on: the rules for ranges, and bias correction.
+
+    python -m quantize.choices
+
+Every layer of a target is low, so that nothing hides behind a budget. Prints a table and writes benchmarks/quantize-choices.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from flashlips_edge.bundle import Bundle
+from flashlips_edge.evaluation import report
+from flashlips_edge.files import write_bytes
+from kernels.command import command
+from quantize import calibration, ranges, targets
+from quantize.answers import Quality
+from quantize.workbench import Workbench
+
+FRAMES, SOUNDS = 32, 8  # as quantize.compare takes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m quantize.choices", description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="nano", help="the fp32 bundle")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/quantize-choices.json"), help="the figures")
+    options = parser.parse_args()
+    bundle = Bundle.open(options.preset)
+    unseen = calibration.choose(calibration.test_folder(), bundle, FRAMES, SOUNDS, drawn=0)
+    seen = calibration.choose(calibration.default_folder(), bundle)
+    rows = {name: _choices(Workbench(bundle, *targets.find(name, None), seen), unseen) for name in targets.TARGETS}
+    rounded = {name: {choice: _rounded(quality) for choice, quality in row.items()} for name, row in rows.items()}
+    result = {"targets": rounded, "circumstances": report.circumstances(bundle, 0.0, {})}
+    write_bytes(options.out, json.dumps(result, indent=2).encode() + b"\n")
+    print(f"{'all layers low':<44} {'mouth dB':>8} {'worst':>6} {'lips':>8} {'speech':>7}")
+    for name, row in rows.items():
+        for choice, quality in row.items():
+            figures = f"{quality.mouth_db:8.1f} {quality.worst_db:6.1f} {quality.lips:8.5f} {quality.opening:7.4f}"
+            print(f"{name + ', ' + choice:<44} {figures}")
+
+
+def _choices(bench: Workbench, unseen: calibration.CalibrationSet) -> dict[str, Quality]:
+    """By name of the choice. What is chosen for each graph is chosen on the calibration set, as a build does it."""
+    low = set(bench.layers)
+    bench.choose_rules()
+    shifts = bench.shifts(low)
+    bench.correct(low)
+    corrections = bench.corrections
+    bench.try_on(unseen, (FRAMES, SOUNDS))
+    bench.corrections = {}
+    chosen = dict(bench.rules)
+    rows = {}
+    for rule in ranges.RULES:
+        bench.rules = dict.fromkeys(chosen, rule)
+        rows[f"ranges by {rule}"] = _quality(bench)
+    bench.rules = chosen
+    rows["ranges chosen by graph"] = _quality(bench)
+    bench.corrections = shifts
+    rows["biases corrected everywhere"] = _quality(bench)
+    bench.corrections = corrections
+    rows["biases corrected where it pays"] = _quality(bench)
+    return rows
+
+
+def _quality(bench: Workbench) -> Quality:
+    return bench.quality({name: bench.quantised(name, set(bench.layers)) for name in bench.rules})
+
+
+def _rounded(quality: Quality) -> dict[str, float]:
+    return {name: round(figure, 5) for name, figure in asdict(quality).items()}
+
+
+if __name__ == "__main__":
+    command("quantize.choices", main)
