@@ -16,15 +16,22 @@ from pathlib import Path
 
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
-from flashlips_edge.evaluation import report, same_face
-from flashlips_edge.evaluation.recordings import Recording
+from flashlips_edge.evaluation import report
+from flashlips_edge.evaluation.judges import Judges
+from flashlips_edge.evaluation.parts import Evaluation
 from flashlips_edge.files import write_bytes
-from flashlips_edge.talking.networks import Networks
 from flashlips_edge.training import personal
 
 SPEAKER = "s31"
 TAUGHT = 7
-FIGURES = ("masked_db", "masked_like_db", "cross_db", "copy_db", "best_copy_db", "like_copy_db")
+PARTS = ("same_face", "self_drive", "speech")
+
+
+def measure(videos: Path, bundle: str, judges: Judges, work: Path) -> dict[str, float]:
+    """The evaluation's figures of a bundle on a folder of videos, without the set's name."""
+    (work / "crops").mkdir(parents=True)
+    evaluation = Evaluation(videos, bundle, judges, work, work / "crops", quick=False)
+    return {name.removesuffix(f".{SPEAKER}"): round(value, 4) for part in PARTS for name, value in evaluation.run(part)}
 
 
 def main() -> None:
@@ -42,22 +49,21 @@ def main() -> None:
         started = time.monotonic()
         tuning = personal.make(clips[:TAUGHT], "a measurement; thrown away", folder / "avatar", options.weights, options.steps, "nano")
         tuned_s = time.monotonic() - started
-        bundles = {"shipped": Bundle.open("nano"), "personal": Bundle.open(folder / "avatar" / "bundle")}
-        (folder / "crops").mkdir()
-        crop_size = bundles["shipped"].crop_size
-        tested = [Recording.open(path, crop_size, None, folder / "crops") for path in clips[TAUGHT:]]
-        figures = {}
-        for name, bundle in bundles.items():
-            values, _, _ = same_face.measure(Networks(bundle), tested)
-            figures[name] = {key: round(values[key], 2) for key in FIGURES}
+        videos = folder / "videos" / SPEAKER
+        videos.mkdir(parents=True)
+        for path in clips[TAUGHT:]:
+            (videos / path.name).symlink_to(path.resolve())
+        judges = Judges.open(None, Path(os.environ.get("FLASHLIPS_MODELS") or "../shared/models"), None)
+        bundles = {"shipped": "nano", "personal": str(folder / "avatar" / "bundle")}
+        figures = {name: measure(videos, bundle, judges, folder / name) for name, bundle in bundles.items()}
     result = {
         **figures,
         "tuning": tuning | {"seconds": round(tuned_s)},
-        "circumstances": report.circumstances(bundles["shipped"], time.monotonic() - started, {}),
+        "circumstances": report.circumstances(Bundle.open("nano"), time.monotonic() - started, judges.missing),
     }
     write_bytes(options.out, json.dumps(result, indent=2).encode() + b"\n")
-    for key in FIGURES:
-        print(f"{key:16} shipped {figures['shipped'][key]:6.2f} dB, personal {figures['personal'][key]:6.2f} dB")
+    for name, shipped in figures["shipped"].items():
+        print(f"{name:40} shipped {shipped:9.3f}, personal {figures['personal'][name]:9.3f}")
 
 
 if __name__ == "__main__":

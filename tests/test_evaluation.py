@@ -159,6 +159,15 @@ def test_the_summary_has_a_line_for_each_system(tmp_path):
     ]
 
 
+def test_the_gap_between_groups_is_from_the_worst_to_the_best():
+    women, men = {"mouth_db": 30.0, "jitter": 0.9, "leak": -0.4, "range": 1.3}, {"mouth_db": 27.5, "jitter": 0.7, "leak": 0.1, "range": 0.9}
+    metrics = {f"speech.own.{name}.{group}": value for group, values in (("women", women), ("men", men)) for name, value in values.items()}
+    found = {gap.column: (gap.worst[0], gap.best[0]) for gap in report.gaps(metrics, ["women", "men"])}
+    assert found == {"mouth dB": ("men", "women"), "jitter": ("women", "men"), "leak": ("women", "men"), "range": ("women", "men")}
+    assert "own      mouth dB   worst 27.5 (men), best 30.0 (women)" in report.between(metrics, ["women", "men"]).splitlines()
+    assert report.between(metrics, ["women"]) == ""
+
+
 def test_the_report_is_one_file_with_everything_in_it(tmp_path):
     circumstances = dict.fromkeys(("bundle", "preset", "commit", "date", "device"), "x")
     html.write(tmp_path / "out" / "report.html", findings(tmp_path), circumstances)

@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.folder is None and not options.quick and set(parts) == set(PARTS):
         report.write(RECORD, findings.metrics, circumstances)
     html.write(options.out / "report.html", findings, circumstances)
-    print("\n\n".join(filter(None, (report.summary(findings.metrics, findings.sets), report.verdicts(findings.metrics)))))
+    metrics, sets = findings.metrics, findings.sets
+    print("\n\n".join(filter(None, (report.summary(metrics, sets), report.between(metrics, sets), report.verdicts(metrics)))))
     for name, reason in findings.left_out.items():
         print(f"left out: {name} ({reason})")
     print(options.out / "report.html")

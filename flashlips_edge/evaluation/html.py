@@ -54,6 +54,7 @@ def write(path: Path, findings: Findings, circumstances: dict[str, object]) -> N
         f'<p class="quiet">{escape(" · ".join(where))}</p>',
         *_marks(findings.metrics),
         *_protocols(findings),
+        *_between(findings),
         *_parts(findings),
         *_scenes(findings),
         *_pages(findings.pages),
@@ -97,6 +98,19 @@ def _protocols(findings: Findings) -> Iterable[str]:
         yield f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
         words = "Right is better. Each line goes from the worst of the four to the best, or to the value that is best; a bar is the mark."
         yield f'<p class="quiet">{words}</p>'
+
+
+def _between(findings: Findings) -> Iterable[str]:
+    """Where the bundle does worst and where best; folders may be groups of people."""
+    gaps = report.gaps(findings.metrics, findings.sets)
+    if gaps:
+        yield "<h2>Between the sets</h2>"
+        head = "<tr><th>protocol</th><th></th><th>worst</th><th>best</th></tr>"
+        rows = []
+        for protocol, column, *ends in gaps:
+            cells = "".join(f"<td>{value:.{report.COLUMNS[column][1]}f} {escape(name)}</td>" for name, value in ends)
+            rows.append(f'<tr><td>{protocol}</td><td class="word">{escape(column)}</td>{cells}</tr>')
+        yield f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
 
 
 def _row(metrics: dict[str, float], protocol: str, set_name: str, system: str, columns: list[str]) -> str:

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.evaluation.marks import MARKS, reached
@@ -32,6 +33,7 @@ COLUMNS: dict[str, tuple[str, int, str]] = {
     "leak": ("leak", 2, "to zero"),
 }
 PROTOCOLS = ("own", "crossed")
+LOSS = {"up": lambda value: -value, "down": lambda value: value, "to zero": abs, "to one": lambda value: abs(value - 1)}
 
 
 def figure(metrics: dict[str, float], system: str, protocol: str, metric: str, set_name: str) -> float | None:
@@ -58,6 +60,37 @@ def summary(metrics: dict[str, float], sets: list[str]) -> str:
                 cells = "".join(f"{'-':>11}" if value is None else f"{value:>11.{decimals}f}" for value, decimals in values)
                 lines.append(f"{protocol:<8} {set_name:<14} {system:<7}{cells}")
     return "\n".join(lines)
+
+
+class Gap(NamedTuple):
+    """A figure of the bundle in the set where it is worst and in the one where it is best."""
+
+    protocol: str
+    column: str
+    worst: tuple[str, float]
+    best: tuple[str, float]
+
+
+def gaps(metrics: dict[str, float], sets: list[str]) -> list[Gap]:
+    """How far the sets lie apart in each column; sets may be groups of people. Nothing of a column that fewer than two have."""
+    found = []
+    for protocol in PROTOCOLS:
+        for column in columns_in(metrics, protocol):
+            metric, _, better = COLUMNS[column]
+            values = {name: figure(metrics, "ours", protocol, metric, name) for name in sets}
+            order = sorted(((name, value) for name, value in values.items() if value is not None), key=lambda pair: LOSS[better](pair[1]))
+            if len(order) > 1:
+                found.append(Gap(protocol, column, order[-1], order[0]))
+    return found
+
+
+def between(metrics: dict[str, float], sets: list[str]) -> str:
+    """The gaps, a line each."""
+    lines = []
+    for protocol, column, worst, best in gaps(metrics, sets):
+        decimals = COLUMNS[column][1]
+        lines.append(f"{protocol:<8} {column:<10} worst {worst[1]:.{decimals}f} ({worst[0]}), best {best[1]:.{decimals}f} ({best[0]})")
+    return "\n".join(["between the sets", *lines]) if lines else ""
 
 
 def verdicts(metrics: dict[str, float]) -> str:
