@@ -138,6 +138,8 @@ def test_a_file_that_is_no_pack_is_one_sentence(clips: Path, tmp_path: Path) -> 
     with pytest.raises(UserError, match="damaged"):
         pack.unpack(cut, tmp_path / "there", 64)
     assert not (tmp_path / "there").exists()
+    with pytest.raises(UserError, match=r"noise\.zip: Not a directory; name a folder that can be written"):
+        pack.unpack(tmp_path / "clips.zip", tmp_path / "noise.zip" / "clips", 64)
 
 
 def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def main(
     backbone: BackboneOption = Backbone.UNET,
     stages: Annotated[str, typer.Option(help="which, with commas between; default: all")] = "",
     share: Annotated[float, typer.Option(help="of the steps and of the synthetic people", min=0, max=1)] = 1.0,
-    minutes: Annotated[Optional[float], typer.Option(help="of training for each network, in place of a number of steps", min=0)] = None,  # noqa: UP045
+    minutes: Annotated[Optional[float], typer.Option(help="of training for each network, in place of a number of steps", min=0.01)] = None,  # noqa: UP045
 ) -> None:
     """Train every network of a preset and export the bundle."""
     clips, cache, weights = work / "clips", work / "latents", work / preset
@@ -106,7 +106,7 @@ def main(
     }
     if "sharpening_rate" not in load_preset(preset)["training"]:
         del every["sharpening"]
-    chosen = stages.split(",") if stages else list(every)
+    chosen = [name.strip() for name in stages.split(",")] if stages else list(every)
     if unknown := [name for name in chosen if name not in every]:
         raise UserError(f"--stages {unknown[0]!r} is not one of {', '.join(every)}")
     if "clips" in chosen and not data.exists():

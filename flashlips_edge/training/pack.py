@@ -107,7 +107,10 @@ def unpack(path: Path, out: Path, crop_size: int) -> None:
         raise UserError(
             f"--data {path}: no file of training.pack, or a damaged one; give a folder of videos, or pack the clips again"
         ) from None
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--work {out.parent}: {error.strerror}; name a folder that can be written") from None
     with ThreadPoolExecutor() as pool:
         for _ in tqdm(pool.map(lambda clip: _write(out / clip, parts[clip]), clips), total=len(clips), desc="unpacking", unit="clip"):
             pass
