@@ -1,7 +1,7 @@
 """The whole recipe, stage by stage: data, networks, bundle. A stage that is done is not done again; a killed one goes on.
 
     python -m flashlips_edge.training
-    python -m flashlips_edge.training --share 0.002 --work /tmp/trial --out /tmp/trial/bundle     # does all of it run on my videos?
+    python -m flashlips_edge.training --share 0.002 --work work/trial --out work/trial/bundle     # does all of it run on my videos?
     python -m flashlips_edge.training --preset edge --data clips.zip --minutes 8                  # on a GPU: docs/training.md
     python -m flashlips_edge.training --preset paper --sdxl sdxl-vae --vgg19 vgg19.safetensors --vggface2 resnet50.safetensors
 
