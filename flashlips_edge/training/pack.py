@@ -121,6 +121,8 @@ def _write(folder: Path, parts: dict[str, bytes]) -> None:
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    if len(parts) < 2:
+        raise UserError(f"--data: {folder.name} is not whole; pack the clips again")
     arrays, crops = np.load(io.BytesIO(parts["arrays.npz"]), allow_pickle=False), decode(parts["crops.mp4"])
     if len(crops) != len(arrays["pts_ns"]):
         count = f"{len(crops)} pictures of {len(arrays['pts_ns'])}"
