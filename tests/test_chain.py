@@ -9,11 +9,15 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
+from paste_kernels import PasteDriver, write_kernels
 from standins import Driver, tensorrt
 from test_engines import built, orin_bundle
 from test_quantize_bundle import _save as save_graph
@@ -25,9 +29,10 @@ from flashlips_edge.engines import choice
 from flashlips_edge.engines.cuda import Device
 from flashlips_edge.engines.transfers import CHUNK, Slot, Slots
 from flashlips_edge.face.crop import Crop
+from flashlips_edge.face.detect import Box
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.talking import chain as chains
-from flashlips_edge.talking.chain import DeviceChain, HostChain
+from flashlips_edge.talking.chain import DeviceChain, DevicePicture, HostChain
 from flashlips_edge.talking.editing import begin_mouths, edit_mouths
 from flashlips_edge.talking.identity import Identity
 from flashlips_edge.talking.networks import Networks
@@ -36,6 +41,7 @@ from flashlips_edge.talking.target import Target
 TRANSFORM = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
 random = np.random.default_rng(0)
 CROPS = random.integers(0, 256, (8, SIZE, SIZE, 3)).astype(np.uint8)
+NEAR = 8  # levels: OpenCV samples at whole 32nds of a pixel, and these crops are noise
 LIPS = random.random((8, 12)).astype(np.float32)
 
 
@@ -84,13 +90,35 @@ def engines(host: Networks, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture()
-def driver() -> Driver:
-    return Driver()
+def driver() -> PasteDriver:
+    return PasteDriver()
 
 
 @pytest.fixture()
-def networks(engines: Path, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Networks]:
+def networks(engines: Path, driver: PasteDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Networks]:
     """On a GPU."""
+    with on_gpu(engines, driver, monkeypatch) as networks:
+        yield networks
+
+
+@pytest.fixture()
+def pasting(engines: Path, driver: PasteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Networks]:
+    """On a GPU, from a bundle with kernels that paste."""
+    shutil.copytree(engines, tmp_path / "bundle")
+    with_kernels(tmp_path / "bundle", driver)
+    with on_gpu(tmp_path / "bundle", driver, monkeypatch) as networks:
+        yield networks
+
+
+def with_kernels(folder: Path, driver: PasteDriver, **changes: Any) -> None:
+    write_kernels(folder / "cubins", SIZE)
+    manifest = json.loads((folder / "cubins" / "manifest.json").read_text())
+    driver.entries = {entry["name"]: entry for entry in manifest["kernels"]}
+    (folder / "cubins" / "manifest.json").write_text(json.dumps(manifest | changes))
+
+
+@contextmanager
+def on_gpu(engines: Path, driver: PasteDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Networks]:
     with Device(driver) as device:
         monkeypatch.setattr(choice, "_device", lambda: device)
         monkeypatch.setattr(choice, "load_library", lambda name: tensorrt())
@@ -109,11 +137,77 @@ def targets(numbers: list[int], live: bool = False) -> list[Target]:
     return [Target(frame, Crop(CROPS[i], TRANSFORM), None, index=None if live else i) for i in numbers]
 
 
+def faces(numbers: list[int]) -> list[Target]:
+    """Targets in frames of two sizes, larger than their crops and smaller, one at the edge."""
+    drawn = np.random.default_rng(2)
+    found = []
+    for i in numbers:
+        height, width = ((260, 330), (700, 800))[i % 2]
+        picture = cv2.resize(drawn.integers(0, 256, (20, 24, 3)).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+        side = width * (0.35 if i % 3 else 0.7)
+        found.append(Target.of(Frame(picture, i), Box(width * 0.3, height * 0.2, side, side), SIZE, i))
+    return found
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> int:
+    """The largest difference, levels."""
+    return int(np.abs(a.astype(int) - b).max())
+
+
+def test_the_mouth_is_pasted_on_the_gpu_too(pasting: Networks, host: Networks, driver: PasteDriver) -> None:
+    shown, face, on_host = faces([0, 1, 2, 3, 4]), identity(pasting), identity(host)
+    known: dict[int, chains.Latent] = {}
+    for _ in range(2):
+        edited = edit_mouths(pasting, shown, LIPS[:5], face, known)
+        expected = edit_mouths(host, shown, LIPS[:5], on_host, {})
+        copies = driver.count["cuMemcpyDtoHAsync"]
+        for target, mine, theirs in zip(shown, edited, expected):
+            wanted = target.paint(theirs).image
+            assert apart(wanted, target.frame.image) > 20, "something was pasted"
+            assert apart(target.paint(mine).image, wanted) <= NEAR
+        assert driver.count["cuMemcpyDtoHAsync"] == copies + 5, "what was pasted, and nothing else, comes to the host"
+        same(np.asarray(edited[2]), expected[2])
+    assert driver.launched[:4] == [
+        f"paste_back_{name}_1x160{down}" for name, down in (("change", ""), ("blur", ""), ("blur", "_down"), ("blend_rgb", ""))
+    ]
+
+
+def test_pictures_are_pasted_in_any_order_and_when_others_are_under_way(pasting: Networks, host: Networks) -> None:
+    face, on_host, shown = identity(pasting), identity(host), faces(list(range(8)))
+    known: dict[int, chains.Latent] = {}
+    batches = [shown[:3], shown[3:6], shown[6:]]
+    begun = [begin_mouths(pasting, batch, LIPS[: len(batch)], face, known) for batch in batches]
+    made = [list(finish()) for finish in begun]
+    for batch, edited in reversed(list(zip(batches, made))):
+        expected = edit_mouths(host, batch, LIPS[: len(batch)], on_host, {})
+        for target, mine, theirs in reversed(list(zip(batch, edited, expected))):
+            assert apart(target.paint(mine).image, target.paint(theirs).image) <= NEAR
+
+
+def test_a_crop_that_leaves_nothing_to_paste_is_left_alone(pasting: Networks) -> None:
+    target = faces([0])[0]
+    (edited,) = edit_mouths(pasting, [target], LIPS[:1], identity(pasting), {})
+    assert target.crop is not None and target.surroundings is not None
+    away = target.crop._replace(transform=target.crop.transform + np.array([[0, 0, 0], [0, 0, -9000]], np.float32))
+    assert isinstance(edited, DevicePicture) and edited.paste_patch(target.surroundings, away)[2].size == 0
+
+
+@pytest.mark.parametrize("changes", [{"capability": 90}, {"kernels": []}], ids=["another GPU", "none"])
+def test_without_kernels_for_it_the_host_pastes(
+    changes: dict[str, Any], engines: Path, host: Networks, driver: PasteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(engines, tmp_path / "bundle")
+    with_kernels(tmp_path / "bundle", driver, **changes)
+    with on_gpu(tmp_path / "bundle", driver, monkeypatch) as networks:
+        (edited,) = edit_mouths(networks, faces([0]), LIPS[:1], identity(networks), {})
+        assert isinstance(edited, np.ndarray) and not driver.launched
+
+
 def edit(networks: Networks, numbers: list[int], known: dict[int, chains.Latent] | None = None) -> np.ndarray:
-    return edit_mouths(networks, targets(numbers, known is None), LIPS[numbers], identity(networks), known)
+    return np.stack(edit_mouths(networks, targets(numbers, known is None), LIPS[numbers], identity(networks), known))
 
 
-def same(given: np.ndarray, expected: np.ndarray) -> None:
+def same(given: Any, expected: Any) -> None:
     np.testing.assert_allclose(given, expected, atol=0.2)  # of 255: kept latents are halves on the host, and whole on the GPU
 
 

@@ -57,7 +57,7 @@ ENTRIES = {
 
 
 class CubinKernels:
-    """The kernels of a folder that `python -m kernels.aot` wrote, loaded on the first GPU.
+    """The kernels of a folder that `python -m kernels.aot` wrote, loaded on the first GPU. `entries` are the manifest's, by name.
 
     `driver` is cuda-bindings' driver module; another object with its functions may stand in for it.
     Raises UserError: a manifest that cannot be read, a file that is missing or altered, no cuda-bindings, no driver, another GPU.
@@ -66,8 +66,8 @@ class CubinKernels:
     def __init__(self, folder: str | Path, driver: Any = None) -> None:
         manifest = read_manifest(folder)
         self.operations = {entry["name"]: entry["operation"] for entry in manifest["kernels"]}
-        self._entries = {entry["name"]: entry for entry in manifest["kernels"]}
-        images = {name: _read_cubin(Path(folder), entry) for name, entry in self._entries.items()}
+        self.entries = {entry["name"]: entry for entry in manifest["kernels"]}
+        images = {name: _read_cubin(Path(folder), entry) for name, entry in self.entries.items()}
         self._driver = driver or _import_driver()
         self._start(folder, manifest)
         self._modules = []
@@ -75,10 +75,10 @@ class CubinKernels:
         for name, image in images.items():
             module = self._call("cuModuleLoadData", image)
             self._modules.append(module)
-            function = self._call("cuModuleGetFunction", module, self._entries[name]["entry"].encode())
-            if self._entries[name]["shared"] > SHARED_WITHOUT_ASKING:
+            function = self._call("cuModuleGetFunction", module, self.entries[name]["entry"].encode())
+            if self.entries[name]["shared"] > SHARED_WITHOUT_ASKING:
                 attribute = self._driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-                self._call("cuFuncSetAttribute", function, attribute, self._entries[name]["shared"])
+                self._call("cuFuncSetAttribute", function, attribute, self.entries[name]["shared"])
             self._functions[name] = function
 
     def launch(self, name: str, arguments: dict[str, Any], stream: int = 0, grid: tuple[int, int, int] | None = None) -> None:
@@ -87,9 +87,9 @@ class CubinKernels:
         `grid` in place of the manifest's, where sizes of the shape stayed arguments. Raises ValueError naming
         the argument that is missing, unknown, of another type, or not aligned as it was compiled for.
         """
-        if name not in self._entries:
-            raise ValueError(f"kernel {name!r} is not one of {sorted(self._entries)}")
-        entry = self._entries[name]
+        if name not in self.entries:
+            raise ValueError(f"kernel {name!r} is not one of {sorted(self.entries)}")
+        entry = self.entries[name]
         values, types, producers = pack(entry, arguments)
         for producer in producers - {stream or 1}:  # 1 is the legacy default stream, as 0 is
             self._call("cuStreamSynchronize", producer)
@@ -103,7 +103,7 @@ class CubinKernels:
         """Unload the kernels; none may be running."""
         while self._modules:
             self._call("cuModuleUnload", self._modules.pop())
-        self._entries, self._functions = {}, {}
+        self.entries, self._functions = {}, {}
 
     def _start(self, folder: str | Path, manifest: dict[str, Any]) -> None:
         """Make sure of the driver, the GPU and a current context."""

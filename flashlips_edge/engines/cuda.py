@@ -47,17 +47,17 @@ class Device:
     Raises UserError in one sentence: no cuda-bindings, no driver, a driver that does not start, no GPU."""
 
     def __init__(self, driver: Any = None) -> None:
-        self._driver = driver or import_driver()
-        start(self._driver)
+        self.driver = driver or import_driver()
+        start(self.driver)
         self._device = self._call("cuDeviceGet", 0)
         self.name = self._call("cuDeviceGetName", 256, self._device).split(b"\0")[0].decode()
-        attributes = self._driver.CUdevice_attribute
+        attributes = self.driver.CUdevice_attribute
         major = self._call("cuDeviceGetAttribute", attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, self._device)
         minor = self._call("cuDeviceGetAttribute", attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, self._device)
         self.capability = 10 * major + minor  # 87 is sm_87
         self.cuda = self._call("cuDriverGetVersion")  # the newest CUDA that the driver takes; 13020 is 13.2
         self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
-        self._release: list[Callable[[], Any]] = [lambda: self._driver.cuDevicePrimaryCtxRelease(self._device)]
+        self._release: list[Callable[[], Any]] = [lambda: self.driver.cuDevicePrimaryCtxRelease(self._device)]
         self._graphs: list[Any] = []
         self._shared = 0
         self.use()
@@ -79,24 +79,24 @@ class Device:
     def array(self, shape: tuple[int, ...], dtype: np.dtype | type) -> DeviceArray:
         """Memory on the GPU. UserError where there is not enough."""
         empty = DeviceArray(0, shape, np.dtype(dtype))
-        error, address = self._driver.cuMemAlloc(max(1, empty.nbytes))
+        error, address = self.driver.cuMemAlloc(max(1, empty.nbytes))
         if int(error) != 0:
             raise UserError(f"{self.name} has no {empty.nbytes / 1e6:.0f} MB of memory left (CUDA error {int(error)}): end other programs")
-        self._release.append(lambda: self._driver.cuMemFree(address))
+        self._release.append(lambda: self.driver.cuMemFree(address))
         return DeviceArray(int(address), shape, empty.dtype)
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """Memory of the host that the GPU copies from and to by itself."""
         size = max(1, DeviceArray(0, shape, np.dtype(dtype)).nbytes)
         address = self._call("cuMemHostAlloc", size, 0)
-        self._release.append(lambda: self._driver.cuMemFreeHost(address))
+        self._release.append(lambda: self.driver.cuMemFreeHost(address))
         buffer = (ctypes.c_char * size).from_address(int(address))
         return np.frombuffer(buffer, np.dtype(dtype), int(np.prod(shape, dtype=np.int64))).reshape(shape)
 
     def stream(self) -> int:
         """A stream of its own, which waits for no other."""
         stream = self._call("cuStreamCreate", 1)  # CU_STREAM_NON_BLOCKING
-        self._release.append(lambda: self._driver.cuStreamDestroy(stream))
+        self._release.append(lambda: self.driver.cuStreamDestroy(stream))
         return int(stream)
 
     def shared_stream(self) -> int:
@@ -124,21 +124,21 @@ class Device:
         self._call("cuMemcpyDtoDAsync", array.address, address, array.nbytes, stream)
 
     def copy_last_rows(self, array: DeviceArray, source: DeviceArray, stream: int) -> None:
-        """Enqueue a copy of the last rows of every [H, w] in `source` [..., H, w] to `array` [..., h, w]."""
-        (high, width), rows = source.shape[-2:], array.shape[-2]
-        line = width * source.dtype.itemsize
-        copy = self._driver.CUDA_MEMCPY2D()
-        copy.srcMemoryType = copy.dstMemoryType = self._driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
-        copy.srcDevice, copy.srcPitch = source.address + (high - rows) * line, high * line
-        copy.dstDevice, copy.dstPitch = array.address, rows * line
+        """Enqueue a copy of the last rows, as many as both have, of every [H, w] in `source` [..., H, w] to `array` [..., h, w]."""
+        (from_rows, width), to_rows = source.shape[-2:], array.shape[-2]
+        rows, line = min(from_rows, to_rows), width * source.dtype.itemsize
+        copy = self.driver.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = self.driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        copy.srcDevice, copy.srcPitch = source.address + (from_rows - rows) * line, from_rows * line
+        copy.dstDevice, copy.dstPitch = array.address + (to_rows - rows) * line, to_rows * line
         copy.WidthInBytes, copy.Height = rows * line, int(np.prod(source.shape[:-2]))
         self._call("cuMemcpy2DAsync", copy, stream)
 
     def event(self) -> Any:
         """A mark that a stream can leave and others wait for; one that nobody left counts as reached."""
-        flags = self._driver.CUevent_flags
+        flags = self.driver.CUevent_flags
         event = self._call("cuEventCreate", int(flags.CU_EVENT_DISABLE_TIMING) | int(flags.CU_EVENT_BLOCKING_SYNC))
-        self._release.append(lambda: self._driver.cuEventDestroy(event))
+        self._release.append(lambda: self.driver.cuEventDestroy(event))
         return event
 
     def mark(self, event: Any, stream: int) -> None:
@@ -159,7 +159,7 @@ class Device:
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
         """What `work` enqueues on `stream`, as a graph for `launch`; nothing is done yet."""
-        self._call("cuStreamBeginCapture", stream, self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        self._call("cuStreamBeginCapture", stream, self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
         try:
             work()
         finally:
@@ -189,7 +189,7 @@ class Device:
 
     def _call(self, function: str, *arguments: Any) -> Any:
         """What a driver function gives besides its status. Raises RuntimeError naming function and status."""
-        error, *results = getattr(self._driver, function)(*arguments)
+        error, *results = getattr(self.driver, function)(*arguments)
         if int(error) != 0:
             raise RuntimeError(f"{function} failed with CUDA error {int(error)}")
         return (results[0] if len(results) == 1 else results) if results else None

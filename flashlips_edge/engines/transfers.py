@@ -58,11 +58,11 @@ class Slots:
 
 
 class Upload:
-    """Host to GPU, float32 arrays of at most this shape."""
+    """Host to GPU, arrays of at most this size."""
 
-    def __init__(self, device: Device, shape: tuple[int, ...]) -> None:
+    def __init__(self, device: Device, shape: tuple[int, ...], dtype: type = np.float32) -> None:
         self._device, self._stream = device, device.stream()
-        self._turns = deque(_Turn.of(device, shape) for _ in range(2))
+        self._turns = deque(_Turn.of(device, shape, dtype) for _ in range(2))
 
     @contextmanager
     def of(self, host: np.ndarray) -> Iterator[DeviceArray]:
@@ -81,11 +81,11 @@ class Upload:
 
 
 class Download:
-    """GPU to host, float32 arrays of at most this shape."""
+    """GPU to host, arrays of at most this size."""
 
-    def __init__(self, device: Device, shape: tuple[int, ...]) -> None:
+    def __init__(self, device: Device, shape: tuple[int, ...], dtype: type = np.float32) -> None:
         self._device, self._stream = device, device.stream()
-        self._turns = deque(_Turn.of(device, shape) for _ in range(2))
+        self._turns = deque(_Turn.of(device, shape, dtype) for _ in range(2))
         self._coming: dict[int, Coming] = {}  # by turn
 
     def start(self, array: DeviceArray) -> Coming:
@@ -133,8 +133,8 @@ class _Turn:
     used: Any
 
     @staticmethod
-    def of(device: Device, shape: tuple[int, ...]) -> _Turn:
-        return _Turn(device.pinned(shape, np.float32).reshape(-1), device.array(shape, np.float32), device.event(), device.event())
+    def of(device: Device, shape: tuple[int, ...], dtype: type) -> _Turn:
+        return _Turn(device.pinned(shape, dtype).reshape(-1), device.array(shape, dtype), device.event(), device.event())
 
     def views(self, shape: tuple[int, ...]) -> tuple[np.ndarray, DeviceArray]:
         return self.pinned[: int(np.prod(shape))].reshape(shape), self.array.view(shape)

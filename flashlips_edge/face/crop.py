@@ -11,6 +11,7 @@ import numpy as np
 from flashlips_edge.face.detect import Box
 
 CROP_SCALE = 1.25  # crop side in box widths
+BLUR = 80  # the change is blurred by the crop's side over this
 CHANGE_LOW, CHANGE_HIGH = 6.0, 24.0  # grey levels of change between which the frame's own fine detail fades out
 
 
@@ -63,14 +64,14 @@ def paste_patch(image: np.ndarray, crop: Crop, edited: np.ndarray, region: Regio
     ``edited`` is [S, S, 3] in 0..255. Only the difference to the crop is carried over, so that where nothing changed the
     frame keeps its own fine detail; where the mouth moved, the detail of the old mouth fades out.
     """
-    left, top, right, bottom = _rectangle(image.shape, crop, region)
+    left, top, right, bottom = rectangle(image.shape, crop, region)
     if right <= left or bottom <= top:
         return 0, 0, image[:0, :0].copy()
     size = crop.image.shape[0]
     change = edited.astype(np.float32) - crop.image
-    amount = cv2.GaussianBlur(np.abs(change).max(2), (0, 0), size / 80)
+    amount = cv2.GaussianBlur(np.abs(change).max(2), (0, 0), size / BLUR)
     replaced = np.clip((amount - CHANGE_LOW) / (CHANGE_HIGH - CHANGE_LOW), 0, 1)
-    mask = _mask(size, region)
+    mask = feather(size, region)
     layers = np.dstack([change * mask[:, :, None], replaced * mask])  # [S, S, 4]
     back = crop.transform.astype(np.float64).copy()
     back[:, 2] += back[:, :2] @ (left, top)
@@ -95,7 +96,8 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _rectangle(shape: tuple[int, ...], crop: Crop, region: Region) -> tuple[int, int, int, int]:
+def rectangle(shape: tuple[int, ...], crop: Crop, region: Region = MOUTH) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom in an image of this shape of what a paste may change; nothing where right <= left or bottom <= top."""
     size, scale = crop.image.shape[0], float(crop.transform[0, 0])
     x = (np.array([region.centre_x - region.radius_x, region.centre_x + region.radius_x]) * size - crop.transform[0, 2]) / scale
     y = (np.array([region.centre_y - region.radius_y, region.centre_y + region.radius_y]) * size - crop.transform[1, 2]) / scale
@@ -105,7 +107,7 @@ def _rectangle(shape: tuple[int, ...], crop: Crop, region: Region) -> tuple[int,
 
 
 @lru_cache(maxsize=8)
-def _mask(size: int, region: Region) -> np.ndarray:
+def feather(size: int, region: Region = MOUTH) -> np.ndarray:
     """Blend weight float32 [S, S]: 1 inside, smoothly 0 at the region's edge."""
     y, x = np.mgrid[0:size, 0:size] / (size - 1)
     distance = (np.abs((x - region.centre_x) / region.radius_x) ** 3 + np.abs((y - region.centre_y) / region.radius_y) ** 3) ** (1 / 3)

@@ -16,6 +16,7 @@ from flashlips_edge.pump.counters import Counters
 from flashlips_edge.pump.mailbox import Mailbox
 from flashlips_edge.pump.playback import Playback
 from flashlips_edge.pump.recent import Recent
+from flashlips_edge.talking.chain import Edited
 from flashlips_edge.talking.editing import edit_mouths
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.target import Target
@@ -105,13 +106,13 @@ class PictureLine:
             return target.frame
         return target.frame if edited is None else target.paint(edited)
 
-    def _edited(self, target: Target, lips: np.ndarray) -> np.ndarray:
+    def _edited(self, target: Target, lips: np.ndarray) -> Edited:
         """The crop, float32 [S, S, 3], with these lips."""
         self.edited += 1
         face = self._face
         return edit_mouths(self._networks, [target], lips[None], face.identity(target), face.latents)[0]
 
-    def _closed_mouth(self, target: Target) -> np.ndarray | None:
+    def _closed_mouth(self, target: Target) -> Edited | None:
         """The crop with closed lips. What an avatar's picture became is kept for when it comes again; None for a live one left as it is."""
         assert target.crop is not None
         if target.index is None and not self.ladder.edits_silence:
@@ -119,7 +120,7 @@ class PictureLine:
         if target.index is None or (known := self._closed.get(target.index)) is None:
             edited = self._edited(target, self._face.lips()[1])
             if target.index is not None and len(self._closed) < CLOSED_KEPT:
-                self._closed[target.index] = np.clip(edited[self._first_row :] + 0.5, 0, 255).astype(np.uint8)
+                self._closed[target.index] = np.clip(np.asarray(edited)[self._first_row :] + 0.5, 0, 255).astype(np.uint8)
             return edited
         edited = target.crop.image.astype(np.float32)
         edited[self._first_row :] = known

@@ -6,13 +6,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from flashlips_edge.engines.cuda import DeviceArray
 from flashlips_edge.engines.tensorrt import TensorRtEngine
-from flashlips_edge.engines.transfers import Coming, Download, Slot, Slots, Upload
+from flashlips_edge.engines.transfers import Download, Slot, Slots, Upload
+from flashlips_edge.face.crop import Crop, rectangle
+from flashlips_edge.talking.paste import DevicePaste, find_paste
 from flashlips_edge.talking.pictures import onto_crops, to_network
 
 LATENTS_BYTES = 256 << 20  # of the GPU's memory, for latents that are kept; what is beyond is kept by the host
@@ -20,7 +23,8 @@ CHAINS_KEPT = 2  # as many as bundles
 FLOAT32 = np.dtype(np.float32)
 
 Latent: TypeAlias = np.ndarray | Slot  # [C, h, w]; NumPy takes both
-Pictures = Callable[[], np.ndarray]  # gives them when they are there
+Edited: TypeAlias = "np.ndarray | DevicePicture"  # float32 [S, S, 3] in 0 to 255; NumPy takes both
+Pictures = Callable[[], Sequence[Edited]]  # gives them when they are there
 
 
 class Chain(Protocol):
@@ -33,8 +37,8 @@ class Chain(Protocol):
         """The latent as it is kept for when it is needed again, at half precision or where the graphs run."""
 
     def begin(self, crops: np.ndarray, latents: Sequence[Latent], references: Sequence[Sequence[Latent]], lips: np.ndarray) -> Pictures:
-        """Pictures float32 [B, S, S, 3], 0 to 255, of crops uint8 [B, S, S, 3] that speak lips [B, 12]: for each crop its latent, and four
-        of the same face. Above the mouth the pictures are the crops' own."""
+        """Pictures of crops uint8 [B, S, S, 3] that speak lips [B, 12]: for each crop its latent, and four of the same face. Above the
+        mouth they are the crops' own."""
 
 
 class HostChain:
@@ -52,19 +56,22 @@ class HostChain:
     def begin(self, crops: np.ndarray, latents: Sequence[Latent], references: Sequence[Sequence[Latent]], lips: np.ndarray) -> Pictures:
         known = np.stack(latents).astype(np.float32)
         of_face = np.stack([np.concatenate(four) for four in references]).astype(np.float32)
-        return lambda: self._edit(crops, known, of_face, lips)
+        return lambda: list(self._edit(crops, known, of_face, lips))
 
 
 class DeviceChain:
     """By way of three engines of one GPU, decoding the latent from `first_row` on. Any thread may call it.
 
-    The host touches crops and lips on their way in, and decoded pictures on their way out; both ways are copied while other batches are
-    computed.
+    The host touches crops and lips on their way in, and on their way out what is pasted, or without `paste` decoded pictures; both ways
+    are copied while other batches are computed.
     """
 
-    def __init__(self, encoder: TensorRtEngine, editor: TensorRtEngine, decoder: TensorRtEngine, first_row: int) -> None:
+    def __init__(
+        self, encoder: TensorRtEngine, editor: TensorRtEngine, decoder: TensorRtEngine, first_row: int, paste: DevicePaste | None = None
+    ) -> None:
         self._encoder, self._editor, self._decoder, self._first_row = encoder, editor, decoder, first_row
-        self._device = device = encoder.device
+        self._device, self._paste = encoder.device, paste
+        device = self._device
         self._device.use()
         self._stream = device.shared_stream()
         self._lock = threading.Lock()
@@ -76,6 +83,7 @@ class DeviceChain:
         self._crops, self._lips = (Upload(device, (self._at_once, *e.largest[n][1:])) for e, n in ((encoder, "image"), (editor, "lips")))
         self._latents = Upload(device, (1, *shape))
         self._pictures = Download(device, (self._at_once, *decoder.largest["image"][1:]))
+        self._decoded: Slots | None = None  # for what waits to be pasted
 
     def encode(self, crops: np.ndarray) -> Sequence[Latent]:
         found: list[Latent] = []
@@ -93,13 +101,24 @@ class DeviceChain:
             return slot if slot.kept else np.asarray(latent).astype(np.float16, copy=False)
 
     def begin(self, crops: np.ndarray, latents: Sequence[Latent], references: Sequence[Sequence[Latent]], lips: np.ndarray) -> Pictures:
-        coming = []
+        found: list[Callable[[], Sequence[Edited]]] = []
         with self._lock:
             self._device.use()
             for start in range(0, len(crops), self._at_once):
                 part = slice(start, start + self._at_once)
-                coming.append(self._begin(latents[part], references[part], lips[part]))
-        return lambda: onto_crops(crops, np.concatenate([each.wait() for each in coming]))
+                found.append(self._begin(crops[part], latents[part], references[part], lips[part]))
+        return lambda: [picture for part in found for picture in part()]
+
+    def paste(self, surroundings: np.ndarray, crop: Crop, decoded: Slot) -> tuple[int, int, np.ndarray]:
+        """As `face.crop.paste_patch`, of what the decoder gave [3, S', S]."""
+        assert self._paste is not None
+        left, top, right, bottom = box = rectangle(surroundings.shape, crop)
+        if right <= left or bottom <= top:
+            return 0, 0, surroundings[:0, :0].copy()
+        with self._lock:
+            self._device.use()
+            rows = self._paste.start(surroundings, crop, decoded.array, box)
+        return left, top, rows.wait()[:, left:right]
 
     def _encode(self, images: np.ndarray) -> list[Slot]:
         slots = [self._slots.take() for _ in images]
@@ -112,7 +131,7 @@ class DeviceChain:
             self._encoder.enqueue({"image": uploaded}, lambda memory: self._copy(memory["image"], uploaded), take)
         return slots
 
-    def _begin(self, latents: Sequence[Latent], references: Sequence[Sequence[Latent]], lips: np.ndarray) -> Coming:
+    def _begin(self, crops: np.ndarray, latents: Sequence[Latent], references: Sequence[Sequence[Latent]], lips: np.ndarray) -> Pictures:
         (channels, rows, width), batch = self._shape, len(lips)
         edited = self._edited.view((batch, *self._shape))
         of_face = DeviceArray(0, (batch, 4 * channels, rows, width), FLOAT32)
@@ -132,8 +151,19 @@ class DeviceChain:
         return self._decoder.enqueue(
             {"edited_latent": window},
             lambda memory: self._device.copy_last_rows(memory["edited_latent"], edited, self._stream),
-            lambda outputs: self._pictures.start(outputs["image"]),
+            lambda outputs: self._give(crops, outputs["image"]),
         )
+
+    def _give(self, crops: np.ndarray, images: DeviceArray) -> Pictures:
+        """The decoder's [B, 3, S', S] on its way to the host, or in places of its own, to be pasted."""
+        if self._paste is None:
+            coming = self._pictures.start(images)
+            return lambda: list(onto_crops(crops, coming.wait()))
+        self._decoded = self._decoded or Slots(self._device, images.shape[1:], 0)
+        pictures = [DevicePicture(self, crop, self._decoded.take()) for crop in crops]
+        for i, picture in enumerate(pictures):
+            self._copy(picture.decoded.array, images[i])
+        return lambda: pictures
 
     def _slot(self, latent: Latent) -> Slot:
         """The latent on the GPU; one that is not there yet goes to a place that is free again when nobody holds it."""
@@ -148,7 +178,21 @@ class DeviceChain:
         self._device.copy_within(to, source.address, self._stream)
 
 
+class DevicePicture:
+    """An edited crop in the GPU's memory: `decoded` [3, S', S] is its lower part, above it is the crop's own. An array to NumPy."""
+
+    def __init__(self, chain: DeviceChain, crop: np.ndarray, decoded: Slot) -> None:
+        self._chain, self._crop, self.decoded = chain, crop, decoded
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return onto_crops(self._crop[None], np.asarray(self.decoded)[None])[0].astype(dtype or np.float32, copy=False)
+
+    def paste_patch(self, surroundings: np.ndarray, crop: Crop) -> tuple[int, int, np.ndarray]:
+        """As `face.crop.paste_patch`, without the picture on the host."""
+        return self._chain.paste(surroundings, crop, self.decoded)
+
+
 @lru_cache(maxsize=CHAINS_KEPT)
-def device_chain(encoder: TensorRtEngine, editor: TensorRtEngine, decoder: TensorRtEngine, first_row: int) -> DeviceChain:
-    """The one chain of these engines, for all who run them in this process."""
-    return DeviceChain(encoder, editor, decoder, first_row)
+def device_chain(encoder: TensorRtEngine, editor: TensorRtEngine, decoder: TensorRtEngine, first_row: int, kernels: Path) -> DeviceChain:
+    """The one chain of these engines, for all who run them in this process. It pastes too if the folder `kernels` has what that takes."""
+    return DeviceChain(encoder, editor, decoder, first_row, find_paste(kernels, encoder.device, encoder.largest["image"][-1]))

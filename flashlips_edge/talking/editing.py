@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from flashlips_edge.talking.chain import Latent, Pictures
+from flashlips_edge.talking.chain import Edited, Latent, Pictures
 from flashlips_edge.talking.identity import Identity
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.target import Target
@@ -12,8 +14,8 @@ from flashlips_edge.talking.target import Target
 
 def edit_mouths(
     networks: Networks, targets: list[Target], lips: np.ndarray, identity: Identity, known: dict[int, Latent] | None = None
-) -> np.ndarray:
-    """The crops of targets with a face, edited to lips [B, 12]: float32 [B, S, S, 3] in 0 to 255.
+) -> Sequence[Edited]:
+    """The crops of targets with a face, edited to lips [B, 12]: each float32 [S, S, 3] in 0 to 255.
 
     `known` holds latents by the picture's number in a looped avatar; what is missing is encoded and kept there.
     """

@@ -53,7 +53,7 @@ class Networks:
         """The picture graphs one after the other, on the GPU from end to end if that is where they are."""
         encoder, editor, decoder = (self.engine(name) for name in ("latent_encoder", "editor", "latent_decoder"))
         if isinstance(encoder, TensorRtEngine) and isinstance(editor, TensorRtEngine) and isinstance(decoder, TensorRtEngine):
-            return device_chain(encoder, editor, decoder, self._first_row(editor.largest["latent"][2]))
+            return device_chain(encoder, editor, decoder, self._first_row(editor.largest["latent"][2]), self.bundle.folder / "cubins")
         return HostChain(self.encode, self.edit)
 
     def encode(self, crops: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 from flashlips_edge.talking.avatar import Avatar
+from flashlips_edge.talking.chain import Edited
 from flashlips_edge.talking.editing import begin_mouths
 from flashlips_edge.talking.identity import Identity, LiveIdentity
 from flashlips_edge.talking.lips import STEP_NS, LipsTrack, SpeechToLips
@@ -165,11 +166,11 @@ class Talker:
         self.lips.forget(target.frame.pts_ns - KEPT_LIPS_NS)
         return self.paint(target, self.edit([target])[0])
 
-    def edit(self, targets: list[Target]) -> list[np.ndarray | None]:
+    def edit(self, targets: list[Target]) -> list[Edited | None]:
         """The edited crops, float32 [S, S, 3] in 0 to 255, of targets; None where there is no face, or no lips yet."""
         return self._begin(targets)()
 
-    def _begin(self, targets: list[Target]) -> Callable[[], list[np.ndarray | None]]:
+    def _begin(self, targets: list[Target]) -> Callable[[], list[Edited | None]]:
         """`edit`, when it is asked for: a GPU computes until then."""
         lips = [self.lips.at(target.frame.pts_ns) for target in targets]
         faces = [i for i, target in enumerate(targets) if target.crop is not None and lips[i] is not None]
@@ -180,14 +181,14 @@ class Talker:
             known = self.avatar.latents if self.avatar is not None else None
             pictures = begin_mouths(self.networks, [targets[i] for i in faces], np.stack([lips[i] for i in faces]), identity, known)
 
-        def finish() -> list[np.ndarray | None]:
+        def finish() -> list[Edited | None]:
             with self.times.stage("networks"):
                 made = dict(zip(faces, pictures()))
             return [made.get(i) for i in range(len(targets))]
 
         return finish
 
-    def paint(self, target: Target, edited: np.ndarray | None) -> Frame:
+    def paint(self, target: Target, edited: Edited | None) -> Frame:
         """The target's frame with its edited crop pasted back; the frame itself for None."""
         if edited is None:
             return target.frame
@@ -225,9 +226,9 @@ class Talker:
             target, self._next = self._peek(), None
             yield target
 
-    def _edit_in_batches(self, targets: Generator[Target, None, None]) -> Iterator[tuple[Target, np.ndarray | None]]:
+    def _edit_in_batches(self, targets: Generator[Target, None, None]) -> Iterator[tuple[Target, Edited | None]]:
         """In order; a batch is begun before the one before it is asked for, so that a GPU has no pause between them."""
-        begun: deque[tuple[list[Target], Callable[[], list[np.ndarray | None]]]] = deque()
+        begun: deque[tuple[list[Target], Callable[[], list[Edited | None]]]] = deque()
         try:
             while batch := list(islice(targets, BATCH)):
                 begun.append((batch, self._begin(batch)))

@@ -10,6 +10,7 @@ import numpy as np
 from flashlips_edge.face.crop import CROP_SCALE, Crop, cut, paste_patch
 from flashlips_edge.face.detect import Box
 from flashlips_edge.media.frames import Frame
+from flashlips_edge.talking.chain import DevicePicture, Edited
 
 MARGIN_PX = 8  # around the crop's square, for the filters that cut it
 
@@ -40,11 +41,14 @@ class Target:
         crop = cut(surroundings, Box(box.x - left, box.y - top, box.width, box.height), crop_size)
         return Target(frame, crop, surroundings, left, top, index)
 
-    def paint(self, edited: np.ndarray) -> Frame:
+    def paint(self, edited: Edited) -> Frame:
         """The frame with the mouth of the edited crop, [S, S, 3] in 0 to 255; nothing else changes."""
         if self.crop is None or self.surroundings is None:
             return self.frame
-        x, y, patch = paste_patch(self.surroundings, self.crop, edited)
+        if isinstance(edited, DevicePicture):
+            x, y, patch = edited.paste_patch(self.surroundings, self.crop)
+        else:
+            x, y, patch = paste_patch(self.surroundings, self.crop, edited)
         if patch.size == 0:
             return self.frame
         return self.frame.replace(self.left + x, self.top + y, patch)

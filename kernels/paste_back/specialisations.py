@@ -23,7 +23,7 @@ def specialisations(preset: dict[str, Any], batch: int, capability: int) -> list
     size, (height, width) = preset["crop_size"], FRAME
     scale = size / SIDE
     transform = torch.tensor([[scale, 0, -scale * 700], [0, scale, -scale * 300]]).expand(batch, 2, 3)
-    picture = torch.empty(batch, 3, size, size, dtype=torch.float16, device="meta")
+    picture = torch.empty(batch, 3, size, size, dtype=torch.float32, device="meta")  # as graphs give them
     found = {}
     for shape, colour in (((height, width, 3), None), ((height * 3 // 2, width), Colour.default(width, height))):
         frame = torch.empty(batch, *shape, dtype=torch.uint8, device="meta")
@@ -36,7 +36,7 @@ def specialisations(preset: dict[str, Any], batch: int, capability: int) -> list
             else:
                 if kernel.startswith("blend"):
                     rectangle = batch * launch.arguments["rectangle_width"] * launch.arguments["rectangle_height"]
-                    pixels, traffic = rectangle, 2 * rectangle * frame[0].numel() // (height * width) + 3 * 2 * 3 * rectangle
+                    pixels, traffic = rectangle, 2 * rectangle * frame[0].numel() // (height * width) + 3 * 4 * 3 * rectangle
                 flops = FLOPS[kernel] * pixels
             numbers = {key: kind for key, kind in NUMBERS.items() if key in launch.arguments}
             found[name] = launch.specialise("paste_back", name, flops, traffic, numbers)
