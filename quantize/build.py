@@ -55,7 +55,6 @@ def build(
     bench = Workbench(bundle, target, form, frames, tuned)
     rules = _rules(work / "rules.json", bench)
     damages = sensitivity.measure(bench, work / "sensitivity.jsonl")
-    bench.correct(set(bench.layers))
     low, quality = policy.assign(bench, damages, budget)
     folder = work / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
@@ -131,7 +130,7 @@ def _write(
     report = {
         "budget": asdict(budget),
         "quality": {key: round(value, 6) for key, value in asdict(quality).items()},
-        "ranges": {"chosen": bench.rules, "tried": rules, "bias_correction": sorted(bench.corrections)},
+        "ranges": {"chosen": bench.rules, "tried": rules},
         "layers": [_row(bench, layer, damages[layer], layer in low) for layer in ranked(damages)],
         "high": policy.reasons(bench, damages, low, budget),
     }

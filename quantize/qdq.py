@@ -9,14 +9,13 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from quantize.graph import Feed, Probe, attribute, constants, consumers, copy, set_constants, set_nodes, value
+from quantize.graph import constants, consumers, copy, set_constants, set_nodes, value
 
 FP8_MAX = 448.0
 HEADROOM = 2.0  # over the largest activation seen: a floating-point format loses nothing by it, and a picture beyond does not clip
 OPSET = {"int8": 18, "fp8": 19}
 FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
 Ranges = dict[str, tuple[float, float]]
-Corrections = dict[str, np.ndarray]  # what to add to the bias of a node, by its first output
 
 
 @dataclass
@@ -73,8 +72,12 @@ class Writer:
 
     def weight(self, name: str, axis: int) -> tuple[str, np.ndarray]:
         """The dequantised weight's name and its scales [channels] along ``axis``."""
-        quantised, scale = round_weight(value(constants(self.model), name), axis, self.form)
+        array = value(constants(self.model), name)
+        largest = np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
+        scale = (np.maximum(largest, 1e-8) / (FP8_MAX if self.form == "fp8" else 127)).astype(np.float32)
         if f"{name}_quantised" not in self.values:
+            scaled = array / scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+            quantised = scaled.astype(FP8) if self.form == "fp8" else np.rint(scaled).astype(np.int8)
             self._constant(name, quantised, scale, axis)
         return f"{name}_dequantised", scale
 
@@ -92,21 +95,9 @@ class Writer:
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_dequantise", axis=axis))
 
 
-def round_weight(array: np.ndarray, axis: int, form: str) -> tuple[np.ndarray, np.ndarray]:
-    """A weight in 8 bits and its scales [channels] along ``axis``."""
-    largest = np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
-    scale = (np.maximum(largest, 1e-8) / (FP8_MAX if form == "fp8" else 127)).astype(np.float32)
-    scaled = array / scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
-    return scaled.astype(FP8) if form == "fp8" else np.rint(scaled).astype(np.int8), scale
-
-
-def insert(
-    model: onnx.ModelProto, low: set[str], ranges: Ranges, form: str, fused: bool, corrections: Corrections | None = None
-) -> onnx.ModelProto:
+def insert(model: onnx.ModelProto, low: set[str], ranges: Ranges, form: str, fused: bool) -> onnx.ModelProto:
     """A copy of the graph in which the nodes with these first outputs compute in ``form``: convolutions and products."""
     result = copy(model)
-    corrected = {node.output[0]: node.input[2] for node in result.graph.node if node.output[0] in (corrections or {})}
-    set_constants(result, {bias: value(constants(result), bias) + (corrections or {})[name] for name, bias in corrected.items()})
     writer, taken = Writer(result, ranges, form, fused), consumers(model)
     for node in model.graph.node:
         if node.output[0] not in low:
@@ -138,29 +129,6 @@ def _gates_itself(name: str, taken: dict[str, list[NodeProto]]) -> bool:
     users = taken.get(name, [])
     sigmoid = next((node for node in users if node.op_type == "Sigmoid"), None)
     return sigmoid is not None and any(node.op_type == "Mul" and set(node.input) == {name, sigmoid.output[0]} for node in users)
-
-
-def mean_shift(model: onnx.ModelProto, nodes: list[str], form: str, feeds: list[Feed]) -> Corrections:
-    """By how much rounding these convolutions' weights moves the mean of each channel: what to add to their biases, (W - W') E[x]
-    (Nagel et al. 2019, bias correction)."""
-    tensors = constants(model)
-    plain = {
-        node.output[0]: node
-        for node in model.graph.node
-        if node.op_type == "Conv" and len(node.input) > 2 and node.output[0] in nodes and attribute(node, "group", 1) == 1
-    }
-    probe = Probe(model, sorted({node.input[0] for node in plain.values()}))
-    means: dict[str, np.ndarray] = {}
-    for feed in feeds:
-        for name, array in probe.run(feed).items():
-            means[name] = means.get(name, 0) + array.mean((0, *range(2, array.ndim))) / len(feeds)
-    found: Corrections = {}
-    for name, node in plain.items():
-        weight = value(tensors, node.input[1])
-        rounded, scale = round_weight(weight, 0, form)
-        error = weight - rounded.astype(np.float32) * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        found[name] = (error.sum(tuple(range(2, weight.ndim))) @ means[node.input[0]]).astype(np.float32)
-    return found
 
 
 def tensors_of(model: onnx.ModelProto, nodes: set[str], fused: bool) -> list[str]:

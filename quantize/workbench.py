@@ -39,7 +39,6 @@ class Workbench:
         self.layers: list[Layer] = []
         self.flops: dict[str, int] = {}
         self.rules: dict[str, str] = {}
-        self.corrections: dict[str, qdq.Corrections] = {}
         self._histograms: dict[str, dict[str, ranges.Histogram]] = {}
         self._feeds = {name: each[:: -(-len(each) // MAX_FEEDS)] for name, each in feeds.items()}
         for name in bundle.manifest["graphs"]:
@@ -73,7 +72,7 @@ class Workbench:
             for tensor, histogram in self._histograms.get(name, {}).items()
         }
         nodes = {node for layer in low if layer.graph == name for node in layer.nodes}
-        return qdq.insert(self.models[name], nodes, chosen, self.form, self.target.fused, self.corrections.get(name))
+        return qdq.insert(self.models[name], nodes, chosen, self.form, self.target.fused)
 
     def finished(self, name: str, low: set[Layer]) -> onnx.ModelProto:
         """The graph as it is shipped: the other layers in the target's format for them."""
@@ -107,19 +106,6 @@ class Workbench:
             tried[name] = {rule: self.quality({name: self.quantised(name, mine, rule)}) for rule in rules}
             self.rules[name] = max(tried[name], key=lambda rule: score(tried[name][rule]))
         return tried
-
-    def shifts(self, low: set[Layer]) -> dict[str, qdq.Corrections]:
-        """By graph, what would bring the means of these layers' channels back to where they were."""
-        nodes = [node for layer in low for node in layer.nodes]
-        return {name: qdq.mean_shift(self.models[name], nodes, self.form, self._feeds[name]) for name in self.rules}
-
-    def correct(self, low: set[Layer]) -> None:
-        """Bias correction for this assignment, graph by graph, kept where it pays."""
-        for name, corrections in self.shifts(low).items():
-            before = score(self.quality({name: self.quantised(name, low)}))
-            self.corrections[name] = corrections
-            if score(self.quality({name: self.quantised(name, low)})) <= before:
-                del self.corrections[name]
 
 
 def score(quality: Quality) -> tuple[float, float, float]:

@@ -1,8 +1,8 @@
-"""What the choices of quantisation are worth, on clips that nothing was calibrated on: the rules for ranges, and bias correction.
+"""What the rules for ranges are worth, on clips that nothing was calibrated on.
 
-    python -m quantize.choices
+    python -m quantize.compare_ranges
 
-Every layer of a target is low, so that nothing hides behind a budget. Prints a table and writes benchmarks/quantize-choices.json.
+Every layer of a target is low, so that nothing hides behind a budget. Prints a table and writes benchmarks/quantize-ranges.json.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ FRAMES, SOUNDS = 32, 8  # as quantize.compare takes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m quantize.choices", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m quantize.compare_ranges", description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="nano", help="the fp32 bundle")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/quantize-choices.json"), help="the figures")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/quantize-ranges.json"), help="the figures")
     options = parser.parse_args()
     bundle = Bundle.open(options.preset)
     unseen = calibration.choose(calibration.test_folder(), bundle, FRAMES, SOUNDS, drawn=0)
     seen = calibration.choose(calibration.default_folder(), bundle)
-    rows = {name: _choices(Workbench(bundle, *targets.find(name, None), seen), unseen) for name in targets.TARGETS}
+    rows = {name: _by_rule(Workbench(bundle, *targets.find(name, None), seen), unseen) for name in targets.TARGETS}
     rounded = {name: {choice: _rounded(quality) for choice, quality in row.items()} for name, row in rows.items()}
     result = {"targets": rounded, "circumstances": report.circumstances(bundle, 0.0, {})}
     write_bytes(options.out, json.dumps(result, indent=2).encode() + b"\n")
@@ -42,27 +42,17 @@ def main() -> None:
             print(f"{name + ', ' + choice:<44} {figures}")
 
 
-def _choices(bench: Workbench, unseen: calibration.CalibrationSet) -> dict[str, Quality]:
-    """By name of the choice. What is chosen for each graph is chosen on the calibration set, as a build does it."""
-    low = set(bench.layers)
+def _by_rule(bench: Workbench, unseen: calibration.CalibrationSet) -> dict[str, Quality]:
+    """By name of the rule; last what is chosen for each graph, on the calibration set, as a build does it."""
     bench.choose_rules()
-    shifts = bench.shifts(low)
-    bench.correct(low)
-    corrections = bench.corrections
-    bench.try_on(unseen, (FRAMES, SOUNDS))
-    bench.corrections = {}
     chosen = dict(bench.rules)
+    bench.try_on(unseen, (FRAMES, SOUNDS))
     rows = {}
     for rule in ranges.RULES:
         bench.rules = dict.fromkeys(chosen, rule)
-        rows[f"ranges by {rule}"] = _quality(bench)
+        rows[rule] = _quality(bench)
     bench.rules = chosen
-    rows["ranges chosen by graph"] = _quality(bench)
-    bench.corrections = shifts
-    rows["biases corrected everywhere"] = _quality(bench)
-    bench.corrections = corrections
-    rows["biases corrected where it pays"] = _quality(bench)
-    return rows
+    return rows | {"chosen for each graph": _quality(bench)}
 
 
 def _quality(bench: Workbench) -> Quality:
@@ -74,4 +64,4 @@ def _rounded(quality: Quality) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    command("quantize.choices", main)
+    command("quantize.compare_ranges", main)
