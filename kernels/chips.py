@@ -1,6 +1,7 @@
 """The chips that kernels are compiled for: limits of an SM, and the two rates that bound every kernel. Facts: targets/<name>.yaml.
 
-Limits of an SM: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". Rates are the vendor's peaks, not
+Limits of an SM: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability", and the same as NVIDIA's libcu++ has them
+(cuda/__device/arch_traits.h, sm_87 to sm_120). Newest PTX of a driver: "Release Notes" of the PTX ISA. Rates are the vendor's peaks, not
 measurements: memory bytes per second, and fp16 matrix products with fp32 sums, without sparsity.
 """
 

@@ -22,6 +22,10 @@ def document() -> str:
         "| target | compute capability | SMs | memory, GB | GB/s | fp16 TFLOP/s | FP8 | shared KiB of a block | power modes | source |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *(_chip_row(target) for target in targets if target.chip is not None),
+        "",
+        "What an SM holds is from the CUDA C++ Programming Guide (Technical Specifications per Compute Capability), and the same",
+        "in NVIDIA's libcu++ (`cuda/__device/arch_traits.h`, sm_87 to sm_120). The newest opset is that of the oldest TensorRT: 20 up to",
+        "10.8, 22 from 10.9 on (onnx-tensorrt, `docs/operators.md` of the release). What JetPack holds is from its release notes.",
     ]
     return "\n".join(lines) + "\n"
 
