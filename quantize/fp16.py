@@ -16,14 +16,17 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose inputs and outputs stay fp32. UserError where nvidia-modelopt is missing."""
     try:
         from modelopt.onnx.autocast.convert import convert_to_f16
+        from onnx_graphsurgeon.logger import G_LOGGER
     except ImportError as error:
         raise UserError(f"FP16 graphs need nvidia-modelopt, and {error.name or 'it'} is missing: pip install '.[quantize]'") from None
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     logging.disable(logging.WARNING)  # it reports every constant that FP16 rounds to zero
+    before, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.ERROR  # and graphsurgeon every constant of FP8
     try:
         result = convert_to_f16(copy, keep_io_types=True, opset=OPSET)
     finally:
         logging.disable(logging.NOTSET)
+        G_LOGGER.severity = before
     share(result)  # it gives each user of a weight a copy
     return result
