@@ -149,12 +149,12 @@ def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
     """The bundle, and whether it was there already, made of the same inputs."""
     folder = order.out / order.target.name / order.preset
     inputs = all_inputs(order)
+    for half_made in (*order.out.glob("stages/.bundle.*"), *order.out.glob(".assembly*")):
+        shutil.rmtree(half_made)
     if (found := _finished(folder, digest(inputs))) is not None:
         return found, True
     stages = Stages(order.out / "stages", 3 + (order.target.chip is not None) + order.drawn, say)
     stages.folder.mkdir(parents=True, exist_ok=True)
-    for half_made in (*stages.folder.glob(".bundle.*"), *order.out.glob(".assembly*")):
-        shutil.rmtree(half_made)
     exported = stages.run(f"export-{order.preset}", inputs["export"], lambda place: _export(order, place))
     videos = order.videos
     if order.drawn:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,6 +173,52 @@ def test_a_killed_build_leaves_the_old_bundle_and_the_next_one_ends(place: str, 
         "small"
     ]
     assert len(list((tmp_path / "stages").iterdir())) == 2, "stages of the old weights are gone, and nothing half-made is left"
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from flashlips_edge.models import presets
+from targets import build as building
+
+exported, out, presets.FOLDER, killed_at = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+building._export = lambda order, place: shutil.copytree(exported, place.with_name(".bundle.copy")).rename(place)  # beside, as export does
+order = building.ordered("cpu", "small", str(presets.FOLDER / "weights"), "none", None, out)
+touched = 0
+
+def count(event, arguments):
+    global touched
+    if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "ctypes.dlsym"):
+        touched += 1
+        if touched == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+building.build(order, lambda line: None)
+print(touched)
+"""
+
+
+def test_kill_9_at_any_moment_leaves_a_bundle_that_opens(
+    weights: Path, exported: dict[Path | None, Path], repo: Path, tmp_path: Path
+) -> None:
+    def build(killed_at: int) -> subprocess.CompletedProcess[str]:
+        places = (exported[weights], tmp_path / "out", presets.FOLDER)
+        command = [sys.executable, "-c", KILLED, *map(str, places), str(killed_at)]
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        shutil.copytree(tmp_path / "old", tmp_path / "out")
+        return subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=120)
+
+    make("cpu", None, tmp_path / "old")
+    whole = build(-1)
+    assert whole.returncode == 0, whole.stderr
+    moments = int(whole.stdout)
+    assert moments > 100 and Bundle.open(tmp_path / "out" / "cpu" / "small").manifest["trained"]
+    for part in (0.4, 0.9, 0.99):
+        assert build(int(moments * part)).returncode == -signal.SIGKILL
+        Bundle.open(tmp_path / "out" / "cpu" / "small")
+        assert make("cpu", weights, tmp_path / "out")[0].manifest["trained"], "the next build ends"
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cpu", "stages"]
 
 
 def test_a_kiosk_s_engine_is_built_here(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
