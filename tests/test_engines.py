@@ -185,7 +185,7 @@ def test_a_wrong_input_is_named(inputs: dict[str, np.ndarray], words: str, bundl
 def test_graphs_of_many_shapes_are_bounded(bundle: Bundle, device: Device, driver: Driver) -> None:
     engine = load(bundle, "speech_encoder", device, tensorrt())
     reference = OnnxRuntimeEngine(bundle.graph_path("speech_encoder"))
-    for steps in (*np.repeat(range(1, 9), 2), 1):
+    for steps in (*np.repeat(range(1, 9), 2), 1, 1):  # a shape is captured when it comes again
         audio = np.random.default_rng(steps).random((1, 4 * steps, 80)).astype(np.float32)
         outputs = engine.run({"audio": audio})["speech"]
         np.testing.assert_allclose(outputs, reference.run({"audio": audio})["speech"], rtol=1e-5)
