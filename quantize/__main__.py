@@ -55,9 +55,10 @@ def _tell(built: Built) -> None:
         print(f"{layer.graph + ' ' + layer.name:<52} {figures} {saved:9.1f}  {bench.form if layer in built.low else rest}")
     print(f"{'graph':<16} {'ranges':<11} {'operations low':>14} {'size':>6}")
     for name in bench.rules:
-        share = sum(layer.flops for layer in built.low if layer.graph == name) / bench.flops[name]
         size = (built.folder / bench.bundle.manifest["graphs"][name]["file"]).stat().st_size / bench.bundle.graph_path(name).stat().st_size
-        print(f"{name:<16} {bench.rules[name]:<11} {share:>14.0%} {size:>6.2f}")
+        print(f"{name:<16} {bench.rules[name]:<11} {bench.share(name, built.low):>14.0%} {size:>6.2f}")
+    for sentence in built.missed:
+        print(sentence)
     quality, total = built.quality, sum(path.stat().st_size for path in built.folder.rglob("*") if path.is_file())
     print(
         f"{built.folder}: {total / 1e6:.1f} MB, {len(built.low)} of {len(bench.layers)} layers in {bench.form}; on the calibration set "

@@ -85,10 +85,15 @@ def compare(given: Answers, truth: Answers, opening: np.ndarray) -> Quality:
     return Quality(
         decibels(float(square.mean())),
         decibels(float(square.max())),
-        float(_cosine(given.lips, truth.lips).min()),
+        least_cosine(given.lips, truth.lips),
         float(_cosine(given.spoken, truth.spoken).mean()),
         float(np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b)])),
     )
+
+
+def least_cosine(given: np.ndarray, truth: np.ndarray) -> float:
+    """Of lips vectors [N, 12], that of the worst frame."""
+    return float(_cosine(given, truth).min())
 
 
 def decibels(square_error: float) -> float:

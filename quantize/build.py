@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from flashlips_edge.bundle import Bundle, write_manifest
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path, write_bytes
-from quantize import calibration, policy, sensitivity
+from quantize import calibration, lips, policy, sensitivity
 from quantize.answers import Quality, feeds_of, golden_feeds
 from quantize.calibration import CalibrationSet
 from quantize.finetune import finetune
@@ -23,7 +23,7 @@ from quantize.graph import Feed
 from quantize.layers import Layer
 from quantize.policy import Budget
 from quantize.sensitivity import Damage
-from quantize.targets import Target
+from quantize.targets import LIPS_ENCODER, Target
 from quantize.workbench import Workbench
 
 WEIGHTS = Path("weights")  # of the shipped presets, one folder each: what fine-tuning starts from
@@ -32,7 +32,8 @@ GOLDEN_TOLERANCE = 0.05  # of the largest output: another processor rounds 8-bit
 
 @dataclass(frozen=True)
 class Built:
-    """What came of it. ``rules``: what each rule for ranges reached on each graph with all its layers low."""
+    """What came of it. ``rules``: what each rule for ranges reached on each graph with all its layers low; ``missed``: the marks of
+    the budget that were not reached, in a sentence each."""
 
     folder: Path
     bench: Workbench
@@ -40,6 +41,7 @@ class Built:
     damages: dict[Layer, Damage]
     rules: dict[str, dict[str, float]]
     quality: Quality
+    missed: list[str]
 
 
 def build(
@@ -54,16 +56,20 @@ def build(
     tuned = _tuned(work / "tuned", bundle, frames, finetune_steps) if finetune_steps else None
     bench = Workbench(bundle, target, form, frames, tuned)
     rules = _rules(work / "rules.json", bench)
+    chosen = lips.choose(bench, budget)
+    if chosen.low:
+        bench.rules[LIPS_ENCODER] = chosen.rule
     damages = sensitivity.measure(bench, work / "sensitivity.jsonl")
-    low, quality = policy.assign(bench, damages, budget)
+    low, quality = policy.assign(bench, damages, replace(budget, lips=min(budget.lips, chosen.lips)), chosen.low)
+    missed = policy.missed(bench, low, budget, quality)
     folder = work / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
-    _write(folder, bench, target_name, low, damages, rules, quality, budget, finetune_steps)
+    _write(folder, bench, target_name, low, damages, rules, quality, missed, budget, finetune_steps)
     if out.exists():
         out.rename(work / "old")
     folder.rename(out)
     shutil.rmtree(work)
-    return Built(out, bench, low, damages, rules, quality)
+    return Built(out, bench, low, damages, rules, quality, missed)
 
 
 def _start(work: Path, purpose: dict[str, Any], bundle: Bundle, videos: Path) -> CalibrationSet:
@@ -111,6 +117,7 @@ def _write(
     damages: dict[Layer, Damage],
     rules: dict[str, dict[str, float]],
     quality: Quality,
+    missed: list[str],
     budget: Budget,
     finetune_steps: int,
 ) -> None:
@@ -132,7 +139,8 @@ def _write(
         "quality": {key: round(value, 6) for key, value in asdict(quality).items()},
         "ranges": {"chosen": bench.rules, "tried": rules},
         "layers": [_row(bench, layer, damages[layer], layer in low) for layer in ranked(damages)],
-        "high": policy.reasons(bench, damages, low, budget),
+        "high": policy.reasons(bench, damages, low, budget, quality),
+        "missed": missed,
     }
     write_bytes(folder / "quantisation.json", json.dumps(report, indent=2).encode() + b"\n")
     fields = {key: value for key, value in source.manifest.items() if key not in ("schema", "files", "graphs")}
@@ -186,7 +194,7 @@ def _entry(bench: Workbench, name: str, low: set[Layer]) -> dict[str, Any]:
     mine = [layer for layer in bench.layers if layer.graph == name]
     if not mine:
         return {"precision": rest}
-    share = sum(layer.flops for layer in mine if layer in low) / bench.flops[name]
+    share = bench.share(name, low)
     return {
         "precision": f"{bench.form}+{rest}" if share else rest,
         "low_share_of_flops": round(share, 4),

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _by_rule(bench: Workbench, unseen: calibration.CalibrationSet) -> dict[str, Quality]:
-    """By name of the rule; last what is chosen for each graph, on the calibration set, as a build does it."""
+    """By name of the rule; last what is chosen for each graph with all its layers low, on the calibration set."""
     bench.choose_rules()
     chosen = dict(bench.rules)
     bench.try_on(unseen, (FRAMES, SOUNDS))

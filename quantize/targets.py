@@ -9,6 +9,7 @@ from kernels.table import Target as Table
 from kernels.table import find_target
 
 PICTURE_GRAPHS = frozenset({"latent_encoder", "editor", "latent_decoder"})
+LIPS_ENCODER = "lips_encoder"
 SPEECH_GRAPHS = frozenset({"speech_encoder", "audio_to_lips"})
 BYTES = {"int8": 1, "fp8": 1, "fp16": 2, "fp32": 4}
 

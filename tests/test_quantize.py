@@ -19,7 +19,8 @@ from torch import nn
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from kernels.table import names
-from quantize import finetune, folding, graph, layers, layout, policy, qdq, ranges, rtx, targets
+from quantize import finetune, folding, graph, layers, layout, lips, policy, qdq, ranges, rtx, targets
+from quantize.answers import Quality
 from quantize.layers import Layer
 from quantize.sensitivity import Damage
 
@@ -246,6 +247,55 @@ def test_an_assignment_stays_within_its_allowance(damages: list[Damage], savings
 def test_of_two_layers_that_cost_alike_the_one_that_saves_more_goes_low() -> None:
     slow, quick = (Layer("editor", name, (), 1, 1) for name in ("slow", "quick"))
     assert policy.cheapest({slow: Damage(2, 0, 0), quick: Damage(2, 0, 0)}, {slow: 9.0, quick: 1.0}, Damage(3, 1, 1)) == {slow}
+
+
+class Planted:
+    """A lips encoder of ten layers of which some cost the lips of two frames, by rule and layer, what is planted. Each takes a byte of
+    40 when low and 4 when high."""
+
+    target = targets.TARGETS["orin"]
+
+    def __init__(self, costs: dict[str, dict[str, tuple[float, float]]], flops: dict[str, int] | None = None) -> None:
+        self.layers = [Layer("lips_encoder", name, (), (flops or {}).get(name, 100), 100) for name in "abcdefghij"]
+        self.rules, self.tries, self._costs = {"lips_encoder": "max"}, tuple(costs), costs
+
+    def share(self, _: str, low: frozenset[Layer]) -> float:
+        return sum(layer.flops for layer in low) / sum(layer.flops for layer in self.layers)
+
+    def size(self, _: str, low: frozenset[Layer]) -> float:
+        return (40 - 3 * len(low)) / 40
+
+    def lips(self, low: frozenset[Layer], rule: str) -> float:
+        return 1 - max(sum(self._costs[rule].get(layer.name, (0, 0))[frame] for layer in low) for frame in (0, 1))
+
+
+def high(bench: Planted, low: set[Layer] | frozenset[Layer]) -> set[str]:
+    return {layer.name for layer in bench.layers} - {layer.name for layer in low}
+
+
+def test_lips_layers_are_measured_together_since_their_worst_frames_differ() -> None:
+    """The sums would keep a and c high, the worst alone; b alone is enough, for a and c fall in different frames."""
+    costs = {"a": (8e-4, 0.0), "b": (4e-4, 4e-4), "c": (0.0, 7e-4)}
+    bench, budget = Planted({"max": costs}, {"b": 90}), policy.Budget()
+    alone = {layer: Damage(0, max(costs.get(layer.name, (0, 0))), 0) for layer in bench.layers}
+    savings = {layer: bench.target.saving(layer.flops, layer.weights) for layer in bench.layers}
+    assert high(bench, policy.cheapest(alone, savings, budget.allowed())) == {"a", "c"}
+    chosen = lips.choose(bench, budget)
+    assert high(bench, chosen.low) == {"b"} and chosen.lips == pytest.approx(0.9992)
+
+
+def test_another_rule_for_ranges_may_spare_all_of_the_lips_layers() -> None:
+    chosen = lips.choose(Planted({"max": {"a": (12e-4, 0.0)}, "square": {"a": (9e-4, 0.0)}}), policy.Budget())
+    assert len(chosen.low) == 10 and chosen.rule == "square"
+
+
+def test_lips_that_no_choice_of_share_and_size_holds_are_the_nearest_and_told() -> None:
+    """a would do it, and is a quarter of the operations; two layers would do it, and are too large."""
+    bench, budget = Planted({"max": {"a": (15e-4, 0.0), "b": (4e-4, 0.0), "c": (1e-4, 0.0)}}, {"a": 300}), policy.Budget()
+    chosen = lips.choose(bench, budget)
+    assert high(bench, chosen.low) == {"b"} and chosen.lips == pytest.approx(0.9984)
+    told = policy.missed(bench, set(chosen.low), budget, Quality(50, 45, chosen.lips, 1, 1))
+    assert told == ["lips_encoder: least cosine 0.99840, wanted 0.999; nothing that keeps share and size is nearer"]
 
 
 @pytest.mark.parametrize(

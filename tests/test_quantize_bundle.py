@@ -192,6 +192,20 @@ def test_a_budget_that_cannot_be_met_names_the_best_and_leaves_the_old_bundle(
     assert digests(tmp_path / "int8") == before
 
 
+def test_graphs_that_gain_less_than_they_should_are_told(
+    source: Bundle, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = Budget(mouth_db=30.0, lips=0.5, opening=-2, size=0.01)
+    built = building.build(source, "cpu", *targets.find("cpu", None), videos, budget, tmp_path / "int8")
+    command_line._tell(built)
+    told = capsys.readouterr().out
+    report = json.loads((tmp_path / "int8" / "quantisation.json").read_text())
+    assert [sentence.partition(":")[0] for sentence in report["missed"]] == ["editor", "latent_decoder", "latent_encoder"]
+    assert all(re.search(rf"^{re.escape(sentence)}$", told, re.MULTILINE) for sentence in report["missed"])
+    size = (tmp_path / "int8" / "editor.onnx").stat().st_size / source.graph_path("editor").stat().st_size
+    assert float(re.search(r"low at ([\d.]+) of", report["missed"][0])[1]) == pytest.approx(size, abs=0.01)
+
+
 def test_an_altered_bundle_is_noticed(made: Bundle, tmp_path: Path) -> None:
     shutil.copytree(made.folder, tmp_path / "int8")
     graph = tmp_path / "int8" / "editor.onnx"
