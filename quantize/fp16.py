@@ -29,4 +29,15 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
         logging.disable(logging.NOTSET)
         G_LOGGER.severity = before
     share(result)  # it gives each user of a weight a copy
+    _order(result.graph)
     return result
+
+
+def _order(graph: onnx.GraphProto) -> None:
+    """The inputs' casts first and by name, as are the tensors' types: AutoCast takes both from sets, in another order in each process."""
+    given = {entry.name for entry in graph.input}
+    nodes = sorted(graph.node, key=lambda node: (0, node.name) if node.op_type == "Cast" and node.input[0] in given else (1, ""))
+    types = sorted(graph.value_info, key=lambda entry: entry.name)
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.value_info.extend(types)
