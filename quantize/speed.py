@@ -7,17 +7,21 @@ import time
 import numpy as np
 
 from flashlips_edge.bundle import Bundle
+from flashlips_edge.talking.lips import JOIN_STEPS, LOOK_AHEAD_STEPS
 from flashlips_edge.talking.networks import Networks
 from quantize.graph import Feed
 
 ROUNDS = 120
 WARM_UP = 10
-# what one frame runs: a recorded driver's lips, or live speech, of which each 40 ms runs the speech graphs once
-FRAME = ("latent_encoder", "editor", "latent_decoder")
+PICTURES = {"latent_encoder": 1.0, "editor": 1.0, "latent_decoder": 1.0}
+SPEECH = ("speech_encoder", "audio_to_lips")
+STEPS_OF_A_WINDOW = 50 - JOIN_STEPS - LOOK_AHEAD_STEPS  # of lips that one run on recorded speech gives
+# how often one frame runs a graph: lips from a driver's face, from a recording, from live speech in pieces of 40 ms
 MIXES = {
-    "pictures": FRAME,
-    "driven by a face": ("lips_encoder", *FRAME),
-    "driven by live speech": ("speech_encoder", "audio_to_lips", *FRAME),
+    "pictures": PICTURES,
+    "driven by a face": {"lips_encoder": 1.0, **PICTURES},
+    "driven by a recording": {**dict.fromkeys(SPEECH, 1 / STEPS_OF_A_WINDOW), **PICTURES},
+    "driven by live speech": {**dict.fromkeys(SPEECH, 1.0), **PICTURES},
 }
 
 
@@ -35,7 +39,7 @@ def measure(plain: Bundle, quantised: Bundle, feeds: dict[str, Feed], threads: i
                 times.append(1e3 * (time.perf_counter() - start))
             taken[name].append((times[0], times[1]))
     tracks = {name: np.array(times[WARM_UP:]) for name, times in taken.items()}
-    tracks |= {mix: np.sum([tracks[name] for name in names], axis=0) for mix, names in MIXES.items()}
+    tracks |= {mix: np.sum([times * tracks[name] for name, times in runs.items()], axis=0) for mix, runs in MIXES.items()}
     return {
         name: {
             "fp32_ms": round(float(np.median(track[:, 0])), 3),
