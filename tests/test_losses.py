@@ -50,7 +50,8 @@ def batch(lips: torch.Tensor | None = None) -> Batch:
     black = torch.zeros(1, SIZE - LOWER, SIZE, 3, dtype=torch.uint8)
     latent = torch.zeros(1, 16, 20, 20, dtype=torch.float16)
     face = torch.zeros(1, 96, 96, 3, dtype=torch.uint8)
-    return Batch(latent, latent, latent, black, face, black, mask if lips is None else lips, torch.zeros(1, 6), torch.zeros(1))
+    parameters, hidden = torch.zeros(1, 6), torch.zeros(1)
+    return Batch(latent, latent, latent, black, face, black, mask if lips is None else lips, parameters, hidden, black, face)
 
 
 def terms(weights: LossWeights, edited: torch.Tensor, image: torch.Tensor, seen: Batch) -> dict[str, float]:

@@ -20,7 +20,7 @@ from flashlips_edge.models.editor import EditorUNet  # noqa: E402
 from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.training import editor, latents, lips_encoder, lips_teacher, refinement, sharpening  # noqa: E402
-from flashlips_edge.training.augment import another_person  # noqa: E402
+from flashlips_edge.training.augment import another_person, turned  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
 from flashlips_edge.training.clips import load_clips  # noqa: E402
 from flashlips_edge.training.pairs import Person, draw, load_people, person_weights  # noqa: E402
@@ -59,11 +59,29 @@ def test_another_person_is_another_picture_moved_alike_in_all_frames() -> None:
     random = np.random.default_rng(0)
     crop = random.integers(0, 255, (160, 160, 3)).astype(np.uint8)
     clip = np.stack([crop, crop])
-    person = another_person(clip, np.random.default_rng(1))
+    person = another_person(clip, np.random.default_rng(1), moving_share=0)
     assert person.shape == clip.shape and person.dtype == np.uint8
     assert np.array_equal(person[0], person[1])
     assert np.abs(person[0].astype(int) - crop).mean() > 5
-    assert np.array_equal(person, another_person(clip, np.random.default_rng(1)))
+    assert np.array_equal(person, another_person(clip, np.random.default_rng(1), moving_share=0))
+
+
+def test_another_person_s_head_may_move_between_a_few_poses() -> None:
+    crop = np.random.default_rng(0).integers(0, 255, (160, 160, 3)).astype(np.uint8)
+    frames = another_person(np.stack([crop] * 40), np.random.default_rng(1), moving_share=1)
+    assert len({frame.tobytes() for frame in frames}) == 3, "each pose has frames enough to find another mouth in it"
+
+
+@pytest.mark.parametrize("yaw", [-0.4, 0.4])
+def test_a_turned_face_shows_more_of_the_cheek_that_comes_forward(yaw: float) -> None:
+    y, x = np.mgrid[0:160, 0:160].astype(np.float32) / 160 - 0.5
+    grid_x, _ = turned(x, y, yaw, 0.0, 160)
+    step = np.diff(grid_x[95])  # source pixels passed by one pixel of the turned face: more where it is foreshortened
+    near, far = (step[45:60].mean(), step[100:115].mean()) if yaw > 0 else (step[100:115].mean(), step[45:60].mean())
+    assert near < 1 < far
+    assert np.isfinite(grid_x).all() and (step > 0).all(), "no part of the face folds over another"
+    level = turned(x, y, 0.0, 0.0, 160)
+    assert np.abs(level[0] - (x * 160 + 79.5)).max() < 1e-3 and np.abs(level[1] - (y * 160 + 79.5)).max() < 1e-3
 
 
 def test_the_cached_pictures_are_the_clips(cache: Path) -> None:
@@ -98,6 +116,30 @@ def test_a_batch_is_what_it_says(cache: Path) -> None:
     assert 4 < batch.hidden.sum() < 20
     assert batch.lower.shape == (24, 3, 104, 160) and 0.2 < float(batch.lower.max()) <= 1
     assert batch.lips[:, :, 92 - 56 : 152 - 56, 45:115].eq(1).all() and batch.lips.sum() == 24 * 60 * 70
+
+
+def test_the_lips_of_a_person_made_from_a_clip_are_read_from_the_clip(cache: Path, tmp_path: Path) -> None:
+    (clip, *_) = load_clips(cache / "clips")
+    folder = tmp_path / "clips" / "lobby.ada"
+    folder.mkdir(parents=True)
+    for name, array in {"crops": clip.crops, "pts_ns": clip.pts_ns}.items():
+        np.save(folder / f"{name}.npy", array)
+    latents.main(tmp_path / "clips", cache / "weights" / "autoencoder.safetensors", tmp_path / "latents", "nano")
+    own, *made = sorted(load_people(tmp_path / "latents")[1], key=lambda p: p.folder.name)
+    assert len(own) == len(clip.crops) and len(made) == 3
+    mirrored = set()
+    for person in made:
+        for t in range(len(person)):
+            lower, face = person.level(t)
+            ways = {flip: any(np.array_equal(lower, crop[56:, :: -1 if flip else 1]) for crop in clip.crops) for flip in (False, True)}
+            assert sum(ways.values()) == 1, "one of the clip's frames, as it is or mirrored"
+            mirrored.add((person.folder.name, ways[True]))
+            (s,) = (i for i, crop in enumerate(clip.crops) if np.array_equal(lower, crop[56:, :: -1 if ways[True] else 1]))
+            assert not np.array_equal(person["face"][t], own["face"][s]), "another face"
+            assert np.array_equal(face, own["face"][s][:, :: -1 if ways[True] else 1])
+    assert len(mirrored) == 3, "all frames of a person alike"
+    batch = draw(made, np.full(3, 1 / 3), np.random.default_rng(0), 8, 0.5)
+    assert not batch.own.any() and draw([own], np.ones(1), np.random.default_rng(0), 8, 0.5).own.all()
 
 
 def test_lips_of_a_parsing_network_are_used_where_there_are_some(cache: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Editor(nn.Module, ABC):
         hidden: tuple[int, int, int, int] | None,
     ) -> None:
         super().__init__()
-        self.references, self.rows = references, tuple(rows)
+        self.references, self.size, self.rows = references, tuple(size), tuple(rows)
         shown = torch.ones(1, 1, *size)
         if hidden is not None:
             top, bottom, left, right = hidden

@@ -1,8 +1,8 @@
 """The whole recipe, stage by stage: data, networks, bundle. A stage that is done is not done again; a killed one goes on.
 
     python -m flashlips_edge.training
-    python -m flashlips_edge.training --share 0.002 --work work/trial --out work/trial/bundle     # does all of it run on my videos?
-    python -m flashlips_edge.training --preset edge --data clips.zip --minutes 8                  # on a GPU: docs/training.md
+    python -m flashlips_edge.training --share 0.001 --work work/trial --out work/trial/bundle     # does all of it run on my videos?
+    python -m flashlips_edge.training --preset edge --start work/nano --work work/edge            # from nano's networks
     python -m flashlips_edge.training --preset paper --sdxl sdxl-vae --vgg19 vgg19.safetensors --vggface2 resnet50.safetensors
 
 On several GPUs the networks' stages run under torchrun, as training/loop.py shows; clips and latents are made by one process.
@@ -28,6 +28,7 @@ from flashlips_edge.training import (
     distil_autoencoder,
     editor,
     export,
+    grow,
     latents,
     lips_encoder,
     lips_teacher,
@@ -45,6 +46,7 @@ from flashlips_edge.training.pace import Pace, at
 DATA = Path(os.environ.get("FLASHLIPS_DATA", "../shared/data")) / "train"
 LEAST_PEOPLE = 20  # synthetic ones: some must be held out
 SYNTHETIC_PEOPLE, SENTENCES = 160, 400
+TAKEN = ("autoencoder", "lips-teacher", "lips-encoder", "audio-to-lips")  # from --start
 
 
 def prepare_data(data: Path, clips: Path, preset: str, workers: int) -> None:
@@ -75,6 +77,7 @@ def main(
     sdxl: SdxlFolder = None,
     wav2vec: Annotated[Optional[Path], typer.Option(help="folder of wav2vec 2.0 base, where the preset has it")] = None,  # noqa: UP045
     backbone: BackboneOption = Backbone.UNET,
+    start: Annotated[Optional[Path], typer.Option(help="folder of a trained preset nano: all but the editor is taken from it")] = None,  # noqa: UP045
     stages: Annotated[str, typer.Option(help="which, with commas between; default: all")] = "",
     share: Annotated[float, typer.Option(help="of the steps and of the synthetic people", min=0, max=1)] = 1.0,
     minutes: Annotated[Optional[float], typer.Option(help="of training for each network, in place of a number of steps", min=0.01)] = None,  # noqa: UP045
@@ -104,6 +107,9 @@ def main(
         "audio-to-lips": lambda: audio_to_lips.main(clips, weights, preset, synthetic=sentences(share), wav2vec=wav2vec),
         "export": lambda: export.main(weights, out, preset, backbone=backbone, sdxl=sdxl, wav2vec=wav2vec),
     }
+    if start is not None:
+        every = {name: run for name, run in every.items() if name not in TAKEN}
+        every = {"grow": lambda: grow.main(start, "nano", weights, preset, backbone), **every}
     if "sharpening_rate" not in load_preset(preset)["training"]:
         del every["sharpening"]
     chosen = [name.strip() for name in stages.split(",")] if stages else list(every)
@@ -112,11 +118,11 @@ def main(
     if "clips" in chosen and not data.exists():
         raise UserError(f"--data {data}: no such folder or file; name one with training videos, or a file of training.pack")
     for name in (name for name in every if name in chosen):
-        start = time.monotonic()
+        began = time.monotonic()
         torch.manual_seed(0)  # first weights do not depend on what was done before: a killed run ends with the same ones
         with at(Pace(share, minutes)):
             every[name]()
-        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

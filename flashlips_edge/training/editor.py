@@ -63,6 +63,19 @@ class EditorTask(nn.Module):
         self.probe = nn.Linear(LIPS, PARAMETERS)
 
 
+def start_file(weights: Path, backbone: Backbone) -> Path:
+    """What training.grow wrote of a smaller preset's editor, its teacher and probe."""
+    return weights / f"{backbone.value}_start.safetensors"
+
+
+def start(task: EditorTask, preset: dict[str, Any], weights: Path, backbone: Backbone) -> None:
+    """All of ``task`` as it was grown, else teacher and probe as the stage before left them in the folder ``weights``."""
+    if start_file(weights, backbone).is_file():
+        load_weights(start_file(weights, backbone), task)
+    else:
+        start_from_teacher(task, preset, weights)
+
+
 def start_from_teacher(task: EditorTask, preset: dict[str, Any], weights: Path) -> None:
     """Teacher and probe as the stage before left them in the folder ``weights``."""
     start = TeacherTask(preset)
@@ -106,7 +119,7 @@ class EditorLoss(nn.Module):
 
     def lips(self, teacher: nn.Module, batch: Batch, strength: float = 1.0) -> Tensor:
         """Lips vectors [B, 12] of the target."""
-        return self.lips_of(teacher, batch.lower, batch.face, strength)
+        return self.lips_of(teacher, batch.level_lower, batch.level_face, strength)
 
     def lips_of(self, teacher: nn.Module, lower: Tensor, face: Tensor, strength: float) -> Tensor:
         """Lips vectors [B, 12] of pictures, lower [B, 3, H, S] and face [B, 3, E, E]."""
@@ -168,7 +181,7 @@ def main(
     loss = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
     task = EditorTask(sizes, backbone)
-    start_from_teacher(task, sizes, weights)
+    start(task, sizes, weights, backbone)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     batch = partial(draw, people, person_weights(people), count=training["batch"], masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200)

@@ -5,6 +5,7 @@ python -m flashlips_edge.training.latents --clips work/clips --autoencoder work/
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.pose import upper_face
-from flashlips_edge.files import atomic_path
+from flashlips_edge.files import atomic_path, write_bytes
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.lips import FACE_SIZE
 from flashlips_edge.models.presets import load_preset
@@ -30,9 +31,10 @@ from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.clips import Clip, load_clips
 from flashlips_edge.training.command import command
 from flashlips_edge.training.pace import pace
+from flashlips_edge.training.pairs import ORIGIN, Origin
 
 VARIANTS = {"grid_s1": 2, "grid_multi": 40, "crema_d": 32, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
-STRIDE = {"grid_s1": 3, "grid_multi": 2, "crema_d": 2, "synthetic": 1, "demo": 1}  # every n-th frame
+STRIDE = {"synthetic": 1, "demo": 1}  # every n-th frame, elsewhere every second; of the clip itself every one
 MAX_CLIPS = {"grid_s1": 160}
 SdxlFolder = Annotated[Optional[Path], typer.Option("--sdxl", help="folder of the SDXL VAE; none: the autoencoder of our own")]  # noqa: UP045
 
@@ -99,14 +101,17 @@ def make(clip: Clip, model: Autoencoder | SDXLAutoencoder, preset: dict[str, Any
         folder = out / f"{clip.name}.{variant}"
         if (folder / "latents.npy").exists():
             continue
-        stride = STRIDE.get(clip.set_name, 2)
+        stride = STRIDE.get(clip.set_name, 2) if variant else 1
         frames = np.arange(variant % stride, len(clip.crops), stride)
         crops = np.asarray(clip.crops[frames])
         folder.mkdir(parents=True, exist_ok=True)
         if clip.params is not None:
             np.save(folder / "params.npy", clip.params[frames])
         if variant:
-            crops = another_person(crops, np.random.default_rng([sum(clip.name.encode()), variant]))
+            generator = np.random.default_rng([sum(clip.name.encode()), variant])
+            origin = Origin(f"{clip.name}.0", variant % stride, stride, bool(generator.random() < 0.5))
+            write_bytes(folder / ORIGIN, json.dumps(origin._asdict()).encode())
+            crops = another_person(np.ascontiguousarray(crops[:, :, ::-1]) if origin.mirrored else crops, generator)
         elif "lips" in clip.members:
             np.save(folder / "lips.npy", clip.members["lips"].read()[frames, lower:] > 0)
         write(folder, model, crops, lower, face_size)
@@ -133,7 +138,8 @@ def main(
             raise UserError(f"--clips {clips}: {clip.name} is {size} px, {wanted}")
         seen[clip.set_name] = seen.get(clip.set_name, 0) + 1
         if seen[clip.set_name] <= MAX_CLIPS.get(clip.set_name, 10_000):
-            chosen[clip] = 1 if clip.held_out else pace().of(VARIANTS.get(clip.set_name, 4))
+            people = VARIANTS.get(clip.set_name, 4)
+            chosen[clip] = min(2, people) if clip.held_out else pace().of(people)
     # a GPU waits for other people to be drawn, a CPU for the network, which has its own threads
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if gpu else 1) as pool:
         made = pool.map(lambda item: make(item[0], model, sizes, out, item[1]), chosen.items())

@@ -33,27 +33,27 @@ CLOSED_JAW = 0.02  # of the synthetic head's true opening
 
 
 class Views(NamedTuple):
-    """Frames of single people as they are stored, and the synthetic head's true opening."""
+    """Frames of single people as they are stored, as the teacher sees them, and the synthetic head's true opening."""
 
     lower_pictures: Tensor  # uint8 [B, H, S, 3]
     face_pictures: Tensor  # uint8 [B, E, E, 3]
+    level_lower_pictures: Tensor  # uint8 [B, H, S, 3]: before the face was turned, warped and lit to make another person
+    level_face_pictures: Tensor  # uint8 [B, E, E, 3]
     opening: Tensor  # float32 [B], NaN for real people
 
 
 def views(people: list[Person], weights: np.ndarray, generator: np.random.Generator, count: int) -> Views:
     """Frames of people drawn by ``weights``."""
-    lower, face, opening = [], [], []
+    rows: list[tuple[np.ndarray, ...]] = []
     for index in generator.choice(len(people), count, p=weights):
         person = people[index]
         t = int(generator.integers(len(person)))
-        lower.append(person["lower"][t])
-        face.append(person["face"][t])
-        opening.append(person.parameters_of(t)[0])
-    return Views(*(torch.from_numpy(np.stack(column)) for column in (lower, face, opening)))
+        rows.append((person["lower"][t], person["face"][t], *person.level(t), person.parameters_of(t)[0]))
+    return Views(*(torch.from_numpy(np.stack(column)) for column in zip(*rows)))
 
 
 class Distillation(nn.Module):
-    """Smooth L1 of the student's lips on a disguised face against the teacher's on the plain one."""
+    """Smooth L1 of the student's lips on a disguised face, turned perhaps, against the teacher's on the plain one that looks ahead."""
 
     def __init__(self, teacher: nn.Module) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Distillation(nn.Module):
     def wanted(self, batch: Views) -> Tensor:
         """The teacher's lips [B, 12]."""
         with torch.no_grad():
-            return self.teacher(*look(picture(batch.lower_pictures), picture(batch.face_pictures), 0.0)).float()
+            return self.teacher(*look(picture(batch.level_lower_pictures), picture(batch.level_face_pictures), 0.0)).float()
 
     def forward(self, student: nn.Module, batch: Views) -> Losses:
         face = picture(batch.face_pictures)

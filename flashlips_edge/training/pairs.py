@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,18 @@ NEAR_SHARE = 0.6  # of the frames have references that look alike
 MOVED = 0.5  # share of those whose mouths differ most
 PARAMETERS = 6  # the synthetic head's true lips
 COMPARED = Box(100 / 160, 148 / 160, 50 / 160, 110 / 160)  # of two mouths
+
+
+ORIGIN = "origin.json"  # of a person who was made from a clip
+
+
+class Origin(NamedTuple):
+    """Which frames of the clip's own folder a made person's are: ``first``, and every ``stride``-th from there, mirrored or not."""
+
+    folder: str
+    first: int
+    stride: int
+    mirrored: bool
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,24 @@ class Person:
     def parameters_of(self, t: int) -> np.ndarray:
         """The true lips float32 [6] of frame ``t``; NaN where nobody knows."""
         return self.parameters[t] if self.parameters is not None else np.full(PARAMETERS, np.nan, np.float32)
+
+    @cached_property
+    def _origin(self) -> tuple[Person, Origin] | None:
+        path = self.folder / ORIGIN
+        if not path.exists():
+            return None
+        origin = Origin(**json.loads(path.read_text()))
+        return Person(self.folder.parent / origin.folder), origin
+
+    def level(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """lower uint8 [H, S, 3] and face uint8 [E, E, 3] of frame ``t`` as the lips teacher sees them: before the clip's face was
+        turned, warped and lit to make this person, so that the lips vector says nothing of all that."""
+        if self._origin is None:
+            return self["lower"][t], self["face"][t]
+        person, (_, first, stride, mirrored) = self._origin
+        pictures = (person[name][first + stride * t] for name in ("lower", "face"))
+        lower, face = (picture[:, ::-1] if mirrored else picture for picture in pictures)
+        return lower, face
 
     @cached_property
     def _lips(self) -> np.ndarray | None:
@@ -126,6 +157,8 @@ class Batch(NamedTuple):
     lips_masks: Tensor  # bool [B, H, S]: the target's lips
     parameters: Tensor  # float32 [B, 6], NaN where unknown
     hidden: Tensor  # float32 [B]: 1 where the input was masked
+    level_lower_pictures: Tensor  # uint8 [B, H, S, 3]: the target before it was turned, warped and lit to make another person
+    level_face_pictures: Tensor  # uint8 [B, E, E, 3]: its face
 
     @property
     def latent(self) -> Tensor:
@@ -151,6 +184,21 @@ class Batch(NamedTuple):
     def face(self) -> Tensor:
         """The target's whole crop [B, 3, 96, 96] in [0, 1]."""
         return picture(self.face_pictures)
+
+    @property
+    def level_lower(self) -> Tensor:
+        """Lower part of the target as its lips are read from it [B, 3, H, S] in [0, 1]."""
+        return picture(self.level_lower_pictures)
+
+    @property
+    def level_face(self) -> Tensor:
+        """The target's whole crop as its lips are read from it [B, 3, E, E] in [0, 1]."""
+        return picture(self.level_face_pictures)
+
+    @property
+    def own(self) -> Tensor:
+        """1 where the target is what the camera saw, 0 where it was made from that, float32 [B]."""
+        return (self.level_face_pictures == self.face_pictures).flatten(1).all(1).float()
 
     @property
     def other(self) -> Tensor:
@@ -217,6 +265,7 @@ def draw(
                 person.lips_of(t),
                 person.parameters_of(t),
                 np.float32(hidden),
+                *person.level(t),
             )
         )
     return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*rows)))

@@ -57,11 +57,11 @@ class RefinementLoss(nn.Module):
         back = task.editor(batch.target[half], batch.references[half], other[half])
         there = self.plain.reconstruction.decoder(back).float()
         read = self.frozen.teacher(*look(there, face_of(there, batch.face[half]), 0.5)).float()
-        used = self.plain.dimensions
+        used, own = self.plain.dimensions, batch.own[half, None]  # of a turned face the teacher would read the turn
         return {
             **self.plain.reconstruction(edited, batch),
             "symmetric": SYMMETRIC_WEIGHT * (back - altered[half]).abs().mean(),
-            "obey": OBEY_WEIGHT * (read - other[half])[:, :used].abs().mean(),
+            "obey": OBEY_WEIGHT * (own * (read - other[half])[:, :used]).abs().mean(),
         }
 
     @torch.no_grad()

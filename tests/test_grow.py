@@ -1,0 +1,93 @@
+"""A larger editor that starts from a smaller one."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
+
+from flashlips_edge.errors import UserError  # noqa: E402
+from flashlips_edge.models.networks import networks  # noqa: E402
+from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.training import grow  # noqa: E402
+from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
+from flashlips_edge.training.editor import Backbone, EditorTask, start  # noqa: E402
+
+BACKBONES = list(Backbone)
+
+
+def trained(preset: dict[str, Any], backbone: Backbone) -> EditorTask:
+    """A small editor with weights everywhere, as after training."""
+    torch.manual_seed(0)
+    task = EditorTask(preset, backbone).eval()
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return task
+
+
+def inputs(preset: dict[str, Any]) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(1)
+    h, w = preset["editor"]["size"]
+    return tuple(torch.randn(shape, generator=generator) for shape in ((2, 16, h, w), (2, 64, h, w), (2, 12)))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_more_blocks_change_nothing_yet(backbone: Backbone) -> None:
+    nano = load_preset("nano")
+    more = copy.deepcopy(nano)
+    more["editor"] |= {"blocks": [2, 3, 2], "heads": [0, 4, 8]}
+    more["editor_transformer"]["layers"] += 2
+    small, large = trained(nano, backbone).editor, EditorTask(more, backbone).eval().editor
+    grow.grow_editor(small, large)
+    with torch.no_grad():
+        torch.testing.assert_close(large(*inputs(nano)), small(*inputs(nano)), rtol=1e-4, atol=1e-4)
+    assert sum(p.numel() for p in large.parameters()) > sum(p.numel() for p in small.parameters())
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_positions_go_where_they_lie_in_the_crop(backbone: Backbone) -> None:
+    nano, edge = load_preset("nano"), load_preset("edge")
+    small, large = trained(nano, backbone).editor, EditorTask(edge, backbone).editor
+    with torch.no_grad():  # a position that says how low in the crop it is
+        rows = torch.arange(8, 20) + 0.5
+        small.attention.position.copy_((rows / 20)[:, None].expand(12, 20))
+    grow.grow_editor(small, large)
+    found = large.attention.position[0, 0, :, 7].detach()
+    wanted = ((torch.arange(12, 32) + 0.5) / 32).clamp((8.5) / 20, 19.5 / 20)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_an_editor_of_other_widths_is_refused() -> None:
+    wide = copy.deepcopy(load_preset("nano"))
+    wide["editor"]["widths"] = [128, 192, 256]
+    small, large = EditorTask(load_preset("nano")).editor, EditorTask(wide).editor
+    with pytest.raises(UserError, match=r"--start: an editor of other widths .* does not fit; train this preset anew"):
+        grow.grow_editor(small, large)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_edge_takes_all_that_nano_has(tmp_path: Path, backbone: Backbone) -> None:
+    nano, edge, out = tmp_path / "nano", tmp_path / "edge", load_preset("edge")
+    for name, model in networks(load_preset("nano")).items():
+        save_weights(nano / f"{name}.safetensors", model)
+    (nano / "lips.json").write_text("{}")
+    before = trained(load_preset("nano"), backbone)
+    save_weights(nano / f"{backbone.value}_refinement.safetensors", before)
+    grow.main(nano, "nano", edge, "edge", backbone)
+    task = EditorTask(out, backbone)
+    start(task, out, edge, backbone)
+    for name, value in before.teacher.state_dict().items():
+        assert torch.equal(task.teacher.state_dict()[name], value), name
+    models = networks(out)
+    for name in grow.KEPT:
+        load_weights(edge / f"{name}.safetensors", models[name])
+    assert (edge / "lips.json").read_text() == "{}"
+
+
+def test_without_a_trained_editor_it_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no trained editor; run python -m flashlips_edge.training --preset nano first"):
+        grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
