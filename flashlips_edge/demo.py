@@ -13,7 +13,7 @@ import numpy as np
 
 from flashlips_edge.contact_sheet import Column, contact_sheet
 from flashlips_edge.errors import UserError
-from flashlips_edge.face.crop import MOUTH
+from flashlips_edge.face.crop import rectangle
 from flashlips_edge.files import write_bytes
 from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, read_sound
 from flashlips_edge.media.video_file import VideoFile
@@ -82,10 +82,9 @@ def _mouth(target: Target) -> tuple[int, int, int, int] | None:
     """Left, top, right, bottom of what may change, in the frame."""
     if target.crop is None:
         return None
-    size, (scale, _, shift_x), shift_y = len(target.crop.image), target.crop.transform[0], target.crop.transform[1, 2]
-    x = [((MOUTH.centre_x + side * MOUTH.radius_x) * size - shift_x) / scale + target.left for side in (-1, 1)]
-    y = [((MOUTH.centre_y + side * MOUTH.radius_y) * size - shift_y) / scale + target.top for side in (-1, 1)]
-    return round(x[0]), round(y[0]), round(x[1]), round(y[1])
+    assert target.surroundings is not None
+    left, top, right, bottom = rectangle(target.surroundings.shape, target.crop)
+    return left + target.left, top + target.top, right + target.left, bottom + target.top
 
 
 if __name__ == "__main__":

@@ -26,6 +26,20 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def tilt(frame: np.ndarray, centre: tuple[float, float], angle: float) -> np.ndarray:
+    """The frame turned clockwise about a point, in radians."""
+    matrix = cv2.getRotationMatrix2D(centre, -np.degrees(angle), 1.0)
+    return cv2.warpAffine(frame, matrix, frame.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+class InTheMiddle:
+    """A detector that finds a face of 120 px in the middle: of the frame, or of the part that is searched."""
+
+    def __call__(self, image: np.ndarray) -> list[Box]:
+        (height, width), size = image.shape[:2], 120.0 if image.shape[0] > 300 else 80.0
+        return [Box(width / 2 - size / 2, height / 2 - size / 2, size, size)]
+
+
 class Scripted:
     """A detector that gives the boxes of a script, in the searched picture's own coordinates."""
 
@@ -36,10 +50,10 @@ class Scripted:
         return self.boxes
 
 
-@given(x=st.floats(-60, 250), y=st.floats(-60, 180), width=st.floats(20, 300))
-def test_an_unedited_crop_pasted_back_leaves_the_frame_as_it_was(x: float, y: float, width: float) -> None:
+@given(x=st.floats(-60, 250), y=st.floats(-60, 180), width=st.floats(20, 300), angle=st.floats(-0.6, 0.6))
+def test_an_unedited_crop_pasted_back_leaves_the_frame_as_it_was(x: float, y: float, width: float, angle: float) -> None:
     frame = noise(200, 270)
-    crop = cut(frame, Box(x, y, width, width), 96)
+    crop = cut(frame, Box(x, y, width, width, angle), 96)
     assert np.abs(paste(frame, crop, crop.image).astype(int) - frame).max() <= 1
 
 
@@ -55,9 +69,10 @@ def test_the_crop_shows_the_square_around_the_box(width: float) -> None:
     assert crop[159, 80, 1] == pytest.approx((240 + half) * 255 / 480, abs=2)
 
 
-def test_only_the_mouth_changes_and_its_border_shows_no_seam() -> None:
+@pytest.mark.parametrize("angle", [0.0, 0.3, -0.5])
+def test_only_the_mouth_changes_and_its_border_shows_no_seam(angle: float) -> None:
     frame = noise(360, 480)
-    crop = cut(frame, Box(140, 80, 200, 200), 160)
+    crop = cut(frame, Box(140, 80, 200, 200, angle), 160)
     edited = np.clip(crop.image.astype(np.float32) + 40, 0, 255)
     change = np.abs(paste(frame, crop, edited).astype(int) - frame).max(2)
     left, top, patch = paste_patch(frame, crop, edited)
@@ -67,8 +82,23 @@ def test_only_the_mouth_changes_and_its_border_shows_no_seam() -> None:
     assert change.max() >= 30
     border = np.concatenate([change[top], change[top + patch.shape[0] - 1], change[:, left], change[:, left + patch.shape[1] - 1]])
     assert border.max() <= 2
+    if angle:
+        return
     forehead = int(80 + 200 * (0.5 - 0.625 + 1.25 * (MOUTH.centre_y - MOUTH.radius_y)))
     assert change[:forehead].max() == 0
+
+
+@pytest.mark.parametrize("width", [60.0, 128.0, 300.0], ids=["enlarged", "equal", "reduced"])
+def test_a_turned_box_shows_a_tilted_face_upright(width: float) -> None:
+    frame = noise(480, 640)
+    tilted = tilt(frame, (320, 240), 0.3)
+    upright = cut(frame, Box(320 - width / 2, 240 - width / 2, width, width), 160).image.astype(int)
+    found = cut(tilted, Box(320 - width / 2, 240 - width / 2, width, width, 0.3), 160).image
+    assert (
+        np.abs(found - upright).mean()
+        < 3
+        < np.abs(cut(tilted, Box(320 - width / 2, 240 - width / 2, width, width), 160).image - upright).mean()
+    )
 
 
 def test_fine_detail_stays_where_nothing_changed() -> None:
@@ -108,6 +138,30 @@ def test_the_box_of_a_still_face_does_not_shake() -> None:
     assert steps[:, :2].mean() < 0.5, "pixels a frame, of a detector that shakes by 4"
 
 
+def test_a_head_that_tilts_is_followed_and_comes_back() -> None:
+    frame, tracker = noise(360, 480), FaceTracker(InTheMiddle())
+    for i in range(150):
+        angle = 0.35 * np.sin(i / 12)
+        box = tracker.update(tilt(frame, (240, 180), angle), i * FRAME_NS)
+        assert box is not None
+        assert box.angle == pytest.approx(angle, abs=0.12), "the filter lags a little"
+        assert box.centre == pytest.approx((240, 180), abs=3)
+    for i in range(150, 200):
+        box = tracker.update(frame, i * FRAME_NS)
+    assert box is not None and box.angle == pytest.approx(0, abs=0.01)
+
+
+def test_the_tilt_of_a_still_face_does_not_wander() -> None:
+    random, frame, tracker = np.random.default_rng(0), noise(360, 480), FaceTracker(InTheMiddle())
+    angles = []
+    for i in range(500):
+        noisy = np.clip(frame + random.normal(0, 6, frame.shape), 0, 255).astype(np.uint8)
+        box = tracker.update(noisy, i * FRAME_NS)
+        assert box is not None
+        angles.append(box.angle)
+    assert np.abs(angles).max() < 0.03 and np.abs(np.diff(angles)).mean() < 0.001
+
+
 def test_the_largest_face_is_taken_and_kept_when_a_larger_one_appears() -> None:
     frame = noise(360, 640)
     detector = Scripted([Box(60, 100, 140, 140), Box(400, 100, 100, 100)])
@@ -135,6 +189,26 @@ def test_a_face_that_is_gone_is_lost_within_a_second_and_found_again() -> None:
 
 def test_no_face_is_no_box() -> None:
     assert FaceTracker(HaarDetector()).update(np.full((240, 320, 3), 90, np.uint8), 0) is None
+
+
+def test_the_crops_of_the_tall_clip_stay_upright(data_path: Callable[[str], Path]) -> None:
+    """The woman tilts her head by 30 degrees in all; eyes are found by OpenCV's cascade."""
+    path = data_path("test/video/latentsync_demo1.mp4")
+    tracker, eyes = FaceTracker(HaarDetector()), cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_eye.xml")
+    tilts: dict[bool, list[float]] = {True: [], False: []}
+    with VideoFile(path) as video:
+        for number, frame in enumerate(video):
+            box = tracker.update(frame.luma, frame.pts_ns)
+            assert box is not None
+            for followed, turned in () if number % 5 else ((True, box), (False, box._replace(angle=0.0))):
+                crop = cut(frame.image, turned, 256).image[64:144]
+                grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+                found = sorted(np.reshape(eyes.detectMultiScale(grey, 1.05, 6, minSize=(24, 24)), (-1, 4)).tolist())
+                if len(found) == 2 and found[1][0] - found[0][0] > 50:
+                    (ax, ay, aw, ah), (bx, by, bw, bh) = found
+                    tilts[followed].append(np.arctan2(by + bh / 2 - ay - ah / 2, bx + bw / 2 - ax - aw / 2))
+    assert min(map(len, tilts.values())) > 12
+    assert np.std(tilts[True]) < 0.6 * np.std(tilts[False])
 
 
 def test_the_jacket_of_the_tall_clip_is_never_followed(data_path: Callable[[str], Path]) -> None:

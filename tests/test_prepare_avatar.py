@@ -28,7 +28,7 @@ from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.talking.avatar_folder import AvatarFolder, write_record
 from flashlips_edge.talking.looped import LoopedAvatar
 from flashlips_edge.talking.networks import Networks
-from flashlips_edge.talking.prepared import at_rate
+from flashlips_edge.talking.prepared import at_rate, load
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,13 @@ def bundle(tmp_path_factory) -> Path:
 @pytest.fixture
 def idle(tmp_path: Path) -> Path:
     return write_faces(tmp_path / "idle.mp4", 10)
+
+
+def with_boxes(path: Path, columns: int) -> None:
+    """The file with so many columns of the boxes."""
+    with np.load(path) as arrays:
+        found = dict(arrays)
+    np.savez(path, **{**found, "boxes": found["boxes"][:, :columns]})
 
 
 def words(idle: Path, out: Path, bundle: Path, *more: str) -> list[str]:
@@ -63,6 +70,18 @@ def test_a_prepared_avatar_serves_the_other_commands_too(idle: Path, bundle: Pat
     assert run.main([*command, "--threads", "1"]) == 0
     with VideoFile(tmp_path / "out.mp4") as video:
         assert [number_of(frame.image) for frame in video] == list(range(10))
+
+
+def test_a_tilted_head_is_kept_and_an_older_folder_has_none(idle: Path, bundle: Path, tmp_path: Path) -> None:
+    prepare.prepare(idle, {}, tmp_path / "ada", "Ada", bundle, threads=1)
+    path = tmp_path / "ada" / "idle.npz"
+    with np.load(path) as arrays:
+        found = dict(arrays)
+    found["boxes"][:, 4] = 0.25
+    np.savez(path, **found)
+    assert [box.angle for box in load(tmp_path / "ada", "idle").boxes if box] == [0.25] * 10
+    with_boxes(path, 4)
+    assert [box.angle for box in load(tmp_path / "ada", "idle").boxes if box] == [0.0] * 10
 
 
 def test_sound_and_the_cameras_notes_stay_out_of_the_folder(bundle: Path, tmp_path: Path) -> None:
@@ -226,6 +245,7 @@ def test_ctrl_c_leaves_nothing(idle: Path, bundle: Path, tmp_path: Path, monkeyp
         ("idle.npz", lambda path: path.write_bytes(path.read_bytes()[:1000])),
         ("nod.npz", lambda path: path.unlink()),
         ("nod.npz", lambda path: shutil.copyfile(path.with_name("idle.npz"), path)),
+        ("idle.npz", lambda path: with_boxes(path, 3)),
         ("identity.npz", lambda path: np.savez(path, crops=np.array([{}], object))),
         ("avatar.json", lambda path: path.write_text(path.read_text().replace('"nod"', '"../nod"'))),
         ("avatar.json", lambda path: path.write_text('{"schema": 2, "video": "idle.mp4", "clips": 3}')),

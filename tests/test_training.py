@@ -59,16 +59,18 @@ def test_another_person_is_another_picture_moved_alike_in_all_frames() -> None:
     random = np.random.default_rng(0)
     crop = random.integers(0, 255, (160, 160, 3)).astype(np.uint8)
     clip = np.stack([crop, crop])
-    person = another_person(clip, np.random.default_rng(1), moving_share=0)
+    person, still = another_person(clip, np.random.default_rng(1), moving_share=0)
+    assert still is None
     assert person.shape == clip.shape and person.dtype == np.uint8
     assert np.array_equal(person[0], person[1])
     assert np.abs(person[0].astype(int) - crop).mean() > 5
-    assert np.array_equal(person, another_person(clip, np.random.default_rng(1), moving_share=0))
+    assert np.array_equal(person, another_person(clip, np.random.default_rng(1), moving_share=0)[0])
 
 
 def test_another_person_s_head_may_move_between_a_few_poses() -> None:
     crop = np.random.default_rng(0).integers(0, 255, (160, 160, 3)).astype(np.uint8)
-    frames = another_person(np.stack([crop] * 40), np.random.default_rng(1), moving_share=1)
+    frames, still = another_person(np.stack([crop] * 40), np.random.default_rng(1), moving_share=1)
+    assert still is not None and len({frame.tobytes() for frame in still}) == 1
     assert len({frame.tobytes() for frame in frames}) == 3, "each pose has frames enough to find another mouth in it"
 
 
@@ -118,28 +120,25 @@ def test_a_batch_is_what_it_says(cache: Path) -> None:
     assert batch.lips[:, :, 92 - 56 : 152 - 56, 45:115].eq(1).all() and batch.lips.sum() == 24 * 60 * 70
 
 
-def test_the_lips_of_a_person_made_from_a_clip_are_read_from_the_clip(cache: Path, tmp_path: Path) -> None:
+def test_the_lips_of_a_turned_head_are_read_before_the_turn(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (clip, *_) = load_clips(cache / "clips")
     folder = tmp_path / "clips" / "lobby.ada"
     folder.mkdir(parents=True)
     for name, array in {"crops": clip.crops, "pts_ns": clip.pts_ns}.items():
         np.save(folder / f"{name}.npy", array)
-    latents.main(tmp_path / "clips", cache / "weights" / "autoencoder.safetensors", tmp_path / "latents", "nano")
-    own, *made = sorted(load_people(tmp_path / "latents")[1], key=lambda p: p.folder.name)
-    assert len(own) == len(clip.crops) and len(made) == 3
-    mirrored = set()
-    for person in made:
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(another_person, "__defaults__", (share,))
+        latents.main(tmp_path / "clips", cache / "weights" / "autoencoder.safetensors", tmp_path / f"latents{share}", "nano")
+    (_, *stills), (own, *turned) = (sorted(load_people(tmp_path / f"latents{s}")[1], key=lambda p: p.folder.name) for s in (0.0, 1.0))
+    assert len(turned) == len(stills) == 3
+    for still, person in zip(stills, turned):  # the same person, whose head now moves
         for t in range(len(person)):
             lower, face = person.level(t)
-            ways = {flip: any(np.array_equal(lower, crop[56:, :: -1 if flip else 1]) for crop in clip.crops) for flip in (False, True)}
-            assert sum(ways.values()) == 1, "one of the clip's frames, as it is or mirrored"
-            mirrored.add((person.folder.name, ways[True]))
-            (s,) = (i for i, crop in enumerate(clip.crops) if np.array_equal(lower, crop[56:, :: -1 if ways[True] else 1]))
-            assert not np.array_equal(person["face"][t], own["face"][s]), "another face"
-            assert np.array_equal(face, own["face"][s][:, :: -1 if ways[True] else 1])
-    assert len(mirrored) == 3, "all frames of a person alike"
-    batch = draw(made, np.full(3, 1 / 3), np.random.default_rng(0), 8, 0.5)
-    assert not batch.own.any() and draw([own], np.ones(1), np.random.default_rng(0), 8, 0.5).own.all()
+            assert np.array_equal(lower, still["lower"][t]) and np.array_equal(face, still["face"][t])
+            assert not np.array_equal(person["face"][t], face)
+    assert not draw(turned, np.full(3, 1 / 3), np.random.default_rng(0), 8, 0.5).unturned.any()
+    for people in ([own], stills):
+        assert draw(people, np.full(len(people), 1 / len(people)), np.random.default_rng(0), 8, 0.5).unturned.all()
 
 
 def test_lips_of_a_parsing_network_are_used_where_there_are_some(cache: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class LipReader:
 
     def __call__(self, image: np.ndarray, box: Sequence[float]) -> Reading:
         """The reading of the face in `box` (x, y, width, height in pixels; a Haar-like square) of an RGB uint8 image [H, W, 3]."""
-        x, y, width, height = (float(v) for v in box)
+        x, y, width, height = (float(v) for v in box[:4])
         side = MARGIN * max(width, height)
         left, top = x + (width - side) / 2, y + (height - side) / 2
         scale = (SIZE_PX - 1) / side

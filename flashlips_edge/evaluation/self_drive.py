@@ -9,7 +9,7 @@ import numpy as np
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.run_path import lip_sync, read_crops
-from flashlips_edge.face.crop import CROP_SCALE, Crop, paste
+from flashlips_edge.face.crop import Crop, half_extent, paste
 from flashlips_edge.face.detect import Box
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.media.video_writer import VideoWriter
@@ -72,7 +72,7 @@ def encode_again(source: Path, out: Path) -> None:
 
 def _outside(shape: tuple[int, ...], box: Box) -> np.ndarray:
     x, y = box.centre
-    half = CROP_SCALE * box.width / 2 + 2
+    half = half_extent(box) + 2
     weight = np.ones(shape[:2])
     weight[max(0, int(y - half)) : int(y + half) + 1, max(0, int(x - half)) : int(x + half) + 1] = 0
     return weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import cos, sin
 from typing import NamedTuple
 
 import cv2
@@ -36,26 +37,31 @@ MOUTH = Region()
 
 
 def cut(image: np.ndarray, box: Box, size: int) -> Crop:
-    """Cut the square of 1.25 box widths around ``box`` out of an RGB frame, resized to ``size``; edges are repeated outside."""
+    """Cut the square of 1.25 box widths around ``box``, turned as it is, out of an RGB frame, resized to ``size``; edges are repeated
+    outside."""
     side = CROP_SCALE * box.width
     scale = size / side
-    x, y = box.centre
-    transform = np.array([[scale, 0, (size - 1) / 2 - x * scale], [0, scale, (size - 1) / 2 - y * scale]], np.float32)
+    centre, middle = np.array(box.centre), (size - 1) / 2
+    cosine, sine = scale * cos(box.angle), scale * sin(box.angle)
+    linear = np.array([[cosine, sine], [-sine, cosine]])
+    transform = np.column_stack([linear, middle - linear @ centre]).astype(np.float32)
     if scale < 0.6:  # bilinear sampling would alias: average first
-        left, top = int(max(0, x - side / 2 - 4)), int(max(0, y - side / 2 - 4))
-        part = image[top : int(y + side / 2 + 5), left : int(x + side / 2 + 5)]
+        reach = half_extent(box)
+        left, top = (int(max(0, v - reach - 4)) for v in centre)
+        part = image[top : int(centre[1] + reach + 5), left : int(centre[0] + reach + 5)]
         shrink = scale * 1.2
         whole = tuple(max(1, round(n * shrink)) for n in (part.shape[1], part.shape[0]))  # else OpenCV samples at 1/shrink
         small = cv2.resize(part, whole, interpolation=cv2.INTER_AREA)
-        fx, fy = small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]
-        inner = np.array(
-            [
-                [scale / fx, 0, transform[0, 2] + scale * (left - 0.5) + 0.5 * scale / fx],
-                [0, scale / fy, transform[1, 2] + scale * (top - 0.5) + 0.5 * scale / fy],
-            ]
-        )
+        step = np.array([part.shape[1] / small.shape[1], part.shape[0] / small.shape[0]])  # frame pixels in one of the small picture
+        first = np.array([left, top]) - 0.5 + 0.5 * step  # the small picture's first pixel in the frame
+        inner = np.column_stack([transform[:, :2] * step, transform[:, :2] @ first + transform[:, 2]])
         return Crop(_warp(small, inner, size), transform)
     return Crop(_warp(image, transform, size), transform)
+
+
+def half_extent(box: Box) -> float:
+    """Half the side, in frame pixels, of the upright square that holds the crop's square."""
+    return CROP_SCALE * box.width / 2 * (abs(cos(box.angle)) + abs(sin(box.angle)))
 
 
 def paste_patch(image: np.ndarray, crop: Crop, edited: np.ndarray, region: Region = MOUTH) -> tuple[int, int, np.ndarray]:
@@ -98,9 +104,11 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 def rectangle(shape: tuple[int, ...], crop: Crop, region: Region = MOUTH) -> tuple[int, int, int, int]:
     """Left, top, right and bottom in an image of this shape of what a paste may change; nothing where right <= left or bottom <= top."""
-    size, scale = crop.image.shape[0], float(crop.transform[0, 0])
-    x = (np.array([region.centre_x - region.radius_x, region.centre_x + region.radius_x]) * size - crop.transform[0, 2]) / scale
-    y = (np.array([region.centre_y - region.radius_y, region.centre_y + region.radius_y]) * size - crop.transform[1, 2]) / scale
+    size, linear = crop.image.shape[0], crop.transform[:, :2].astype(np.float64)
+    middle, radii = (np.array(pair) * size for pair in ((region.centre_x, region.centre_y), (region.radius_x, region.radius_y)))
+    back = np.linalg.inv(linear)
+    centre, reach = back @ (middle - crop.transform[:, 2]), np.abs(back) @ radii
+    x, y = ((v - r, v + r) for v, r in zip(centre, reach))
     left, right = np.clip([np.floor(x[0]), np.ceil(x[1]) + 1], 0, shape[1]).astype(int)
     top, bottom = np.clip([np.floor(y[0]), np.ceil(y[1]) + 1], 0, shape[0]).astype(int)
     return int(left), int(top), int(right), int(bottom)

@@ -18,12 +18,13 @@ SCORE_KEEP = 0.7  # candidates this close to the best score compete by size
 
 
 class Box(NamedTuple):
-    """A face box: left, top, width, height in pixels of the frame."""
+    """A face box: left, top, width, height in pixels of the frame, turned by ``angle`` about its centre, clockwise, in radians."""
 
     x: float
     y: float
     width: float
     height: float
+    angle: float = 0.0
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -68,7 +69,7 @@ class HaarDetector:
         return sorted(kept, key=lambda box: -box.width)
 
     def _has_eye(self, luma: np.ndarray, box: Box) -> bool:
-        x, y, width, height = (int(v) for v in box)
+        x, y, width, height = (int(v) for v in box[:4])
         upper = luma[y : y + height * 6 // 10, x : x + width]
         scale = min(1.0, 160 / max(width, 1))
         upper = cv2.resize(upper, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else upper

@@ -1,6 +1,12 @@
-"""One face, followed steadily: detection now and then, optical flow in between, a One-Euro filter over both."""
+"""One face, followed steadily: detection now and then, optical flow in between, a One-Euro filter over both.
+
+A head that tilts is followed by a box that tilts with it, so that its crops are upright as its first one was: references and the
+frames that they are for then differ in fewer ways.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -10,6 +16,9 @@ from flashlips_edge.face.one_euro import OneEuro
 
 DETECT_EVERY = 5  # frames between detections while the face is held
 CORRECTION = 0.15  # share of a detection's disagreement that is taken over
+LEVEL_CORRECTION = 0.3  # share of the tilt against the first picture of the face that is taken over
+LEVEL_LIKENESS = 0.6  # of that picture: below, the head is turned or lit too differently to be compared
+TILT = 0.05  # radians; from here on faces are looked for in a picture that is turned back
 CUT_LIKENESS = 0.3  # of the held face from frame to frame: below, the picture was cut, and the face is there only if it is found
 LOST_AFTER_NS = 1_000_000_000  # without a detection near the held face for this long, it is lost
 PATCH_PX = 96  # side of the small picture in which flow is measured
@@ -30,7 +39,8 @@ class FaceTracker:
 
     def reset(self) -> None:
         """Forget the face, for a new clip or after a cut."""
-        self._state: np.ndarray | None = None  # centre x, centre y, log width
+        self._state: np.ndarray | None = None  # centre x, centre y, log width, angle
+        self._first: np.ndarray | None = None  # patch of the face when it was found
         self._filter = OneEuro()
         self._patch: np.ndarray | None = None
         self._since_detection = 0
@@ -56,10 +66,12 @@ class FaceTracker:
         assert self._state is not None
         self._patch = _patch(luma, self._state)
         self._patch_state = self._state.copy()
-        unit = np.array([self._unit_px, self._unit_px, 1.0]) / 100
-        x, y, log_width = self._filter(self._state / unit, elapsed_s) * unit
+        if self._first is None:
+            self._first = self._patch
+        unit = np.array([self._unit_px, self._unit_px, 1.0, 1.0]) / 100
+        x, y, log_width, angle = map(float, self._filter(self._state / unit, elapsed_s) * unit)
         width = float(np.exp(log_width))
-        return Box(x - width / 2, y - width / 2, width, width)
+        return Box(x - width / 2, y - width / 2, width, width, angle)
 
     def _acquire(self, luma: np.ndarray, pts_ns: int) -> bool:
         if self._since_detection > 1 and self._since_detection % 3:
@@ -74,27 +86,22 @@ class FaceTracker:
         return True
 
     def _flow(self, luma: np.ndarray) -> None:
-        """Move the state by the median flow of points between brow and nose; lips and jaw do not count."""
+        """Move the state as points between brow and nose move; lips and jaw do not count."""
         assert self._state is not None and self._patch is not None
-        points = (GRID * PATCH_PX / PATCH_SCALE + PATCH_PX * (1 - 1 / PATCH_SCALE) / 2).astype(np.float32)
-        now = _patch(luma, self._patch_state)
-        moved, found, _ = cv2.calcOpticalFlowPyrLK(self._patch, now, points, None, winSize=(15, 15), maxLevel=2)
-        good = found[:, 0] == 1
-        if good.sum() < 8:
+        found = _motion(self._patch, _patch(luma, self._patch_state))
+        if found is None:
             return
-        before, after = points[good, 0], moved[good, 0]
         pixel = np.exp(self._patch_state[2]) * PATCH_SCALE / PATCH_PX
-        spread = np.median(np.linalg.norm(after - np.median(after, 0), axis=1)) / np.median(
-            np.linalg.norm(before - np.median(before, 0), axis=1)
-        )
-        self._state[:2] += np.median(after - before, 0) * pixel
-        self._state[2] += np.clip(np.log(max(spread, 1e-3)), -0.05, 0.05)
+        self._state[:2] += _turned(found.shift, self._patch_state[3]) * pixel
+        self._state[2] += np.clip(np.log(max(found.spread, 1e-3)), -0.05, 0.05)
+        self._state[3] += np.clip(found.angle, -0.1, 0.1)
 
     def _correct(self, luma: np.ndarray, pts_ns: int) -> None:
         """Search around the held face only, so that a jacket or a second face is never followed."""
         assert self._state is not None
         self._since_detection = 0
-        width = float(np.exp(self._state[2]))
+        self._level(luma)
+        width, angle = float(np.exp(self._state[2])), float(self._state[3])
         left, top = (max(0, int(v - width)) for v in self._state[:2])
         right, bottom = (int(v + width) + 1 for v in self._state[:2])
         region = luma[top:bottom, left:right]
@@ -102,7 +109,16 @@ class FaceTracker:
             return
         scale = min(1.0, 80 / width)
         small = cv2.resize(region, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else region
-        found = [_state(Box(*(v / scale for v in box))) + [left, top, 0] for box in self._detector(small)]
+        middle = (self._state[:2] - (left, top)) * scale
+        if abs(angle) > TILT:
+            back = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), np.degrees(angle), 1.0)
+            small = cv2.warpAffine(small, back, small.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        found = [_state(box) for box in self._detector(small)]
+        for state in found:  # of the turned picture, to the frame
+            offset = state[:2] - middle
+            state[:2] = self._state[:2] + (_turned(offset, angle) if abs(angle) > TILT else offset) / scale
+            state[2] -= np.log(scale)
+            state[3] = angle
         near = [s for s in found if np.abs(s[:2] - self._state[:2]).max() < 0.3 * width and abs(s[2] - self._state[2]) < 0.35]
         if near:
             held = self._state
@@ -110,9 +126,60 @@ class FaceTracker:
             self._state = held + CORRECTION * (nearest - held)
             self._seen_ns = pts_ns
 
+    def _level(self, luma: np.ndarray) -> None:
+        """Hold the tilt by the first picture of the face, so that the flow's errors do not add up."""
+        assert self._state is not None
+        now = _patch(luma, self._state)
+        if self._first is not None and _likeness(self._first, now) > LEVEL_LIKENESS:
+            found = _motion(self._first, now)
+            if found is not None:
+                self._state[3] += LEVEL_CORRECTION * np.clip(found.angle, -0.1, 0.1)
+
+
+class Motion(NamedTuple):
+    """How a face moved from one patch to another: ``shift`` of its middle in patch pixels [2], growth ``spread``, clockwise ``angle``."""
+
+    shift: np.ndarray
+    spread: float
+    angle: float
+
+
+def _motion(patch: np.ndarray, other: np.ndarray) -> Motion | None:
+    """By the optical flow of points between brow and nose; None where too few of them are found."""
+    points = (GRID * PATCH_PX / PATCH_SCALE + PATCH_PX * (1 - 1 / PATCH_SCALE) / 2).astype(np.float32)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(patch, other, points, None, winSize=(15, 15), maxLevel=2)
+    good = found[:, 0] == 1
+    if good.sum() < 8:
+        return None
+    before, after = points[good, 0], moved[good, 0]
+    middle, shift = np.median(before, 0), np.median(after - before, 0)
+    b, a = before - middle, after - np.median(after, 0)
+    spread = float(np.median(np.linalg.norm(a, axis=1)) / np.median(np.linalg.norm(b, axis=1)))
+    angle = _angle(b, a)
+    to_centre = PATCH_PX / 2 - middle  # the face turns about its box's centre, which is not the points'
+    return Motion(shift + _turned(to_centre, angle) - to_centre, spread, angle)
+
+
+def _angle(before: np.ndarray, after: np.ndarray) -> float:
+    """Rotation in radians of points [N, 2] about the origin, by least squares over the two thirds of them that agree best."""
+    angle = 0.0
+    kept = np.arange(len(before))
+    for _ in range(2):
+        b, a = before[kept], after[kept]
+        angle = float(np.arctan2((b[:, 0] * a[:, 1] - b[:, 1] * a[:, 0]).sum(), (b * a).sum()))
+        wrong = np.linalg.norm(after - _turned(before, angle), axis=1)
+        kept = np.argsort(wrong, kind="stable")[: max(2, 2 * len(before) // 3)]
+    return angle
+
+
+def _turned(points: np.ndarray, angle: float) -> np.ndarray:
+    """Points [..., 2] turned clockwise about the origin."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return points @ np.array([[cosine, sine], [-sine, cosine]])
+
 
 def _state(box: Box) -> np.ndarray:
-    return np.array([*box.centre, np.log(box.width)])
+    return np.array([*box.centre, np.log(box.width), box.angle])
 
 
 def _inside(state: np.ndarray, shape: tuple[int, ...]) -> bool:
@@ -127,7 +194,7 @@ def _likeness(patch: np.ndarray, other: np.ndarray) -> float:
 
 def _patch(luma: np.ndarray, state: np.ndarray) -> np.ndarray:
     """The surroundings of the face as uint8 [PATCH_PX, PATCH_PX]."""
-    side = np.exp(state[2]) * PATCH_SCALE
-    scale = PATCH_PX / side
-    matrix = np.array([[scale, 0, PATCH_PX / 2 - state[0] * scale], [0, scale, PATCH_PX / 2 - state[1] * scale]])
+    scale = PATCH_PX / (np.exp(state[2]) * PATCH_SCALE)
+    linear = scale * np.array([[np.cos(state[3]), np.sin(state[3])], [-np.sin(state[3]), np.cos(state[3])]])
+    matrix = np.column_stack([linear, PATCH_PX / 2 - linear @ state[:2]])
     return cv2.warpAffine(luma, matrix, (PATCH_PX, PATCH_PX), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

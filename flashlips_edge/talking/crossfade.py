@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
+from math import cos, sin
 
 import cv2
 import numpy as np
@@ -56,14 +57,15 @@ def _move(to: np.ndarray, before: np.ndarray, after: np.ndarray, old: Box, new: 
 
 
 def _aligned(plane: np.ndarray, source: Box, box: Box, left: int, top: int, size: tuple[int, int]) -> np.ndarray:
-    """The rectangle at left, top of the plane moved and scaled such that its `source` comes to lie at `box`."""
-    scale = source.width / box.width
-    matrix = np.array([[scale, 0, source.x + (left - box.x) * scale], [0, scale, source.y + (top - box.y) * scale]])
+    """The rectangle at left, top of the plane moved, scaled and turned such that its `source` comes to lie at `box`."""
+    scale, angle = source.width / box.width, source.angle - box.angle
+    linear = scale * np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]])  # from there to the plane
+    matrix = np.column_stack([linear, source.centre + linear @ (np.array([left, top]) - box.centre)])
     return cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _shrunk(box: Box, step: int) -> Box:
-    return Box(*(value / step for value in box))
+    return Box(*(value / step for value in box[:4]), box.angle)
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """A clip of an avatar prepared for looping: pictures at one even rate, the face's place in each, what the networks make of it.
 
     <clip>.mp4     the pictures, one for each tick of the avatar's frame rate, without sound and without the camera's own notes
-    <clip>.npz     boxes float32 [n, 4], NaN where there is no face; latents float16 [n, C, h, w]; back_to int64
+    <clip>.npz     boxes float32 [n, 5], NaN where there is no face, [n, 4] of versions to 0.3; latents float16 [n, C, h, w]; back_to int64
     identity.npz   crops uint8 [k, S, S, 3], lips float32 [k, 12], latents float16 [k, C, h, w]
 
 Boxes and pictures serve any bundle; latents and identity are of the networks whose `digest` the folder's record holds.
@@ -161,7 +161,7 @@ def follow_on(clip: PreparedClip, idle: PreparedClip) -> PreparedClip:
 
 def save(clip: PreparedClip, folder: Path) -> None:
     """Write the clip's npz."""
-    boxes = np.array([box if box is not None else [np.nan] * 4 for box in clip.boxes], np.float32)
+    boxes = np.array([box if box is not None else [np.nan] * len(Box._fields) for box in clip.boxes], np.float32)
     _write(folder / f"{clip.name}.npz", boxes=boxes, latents=clip.latents, back_to=np.int64(clip.back_to))
 
 
@@ -174,7 +174,9 @@ def load(folder: Path, name: str) -> PreparedClip:
     """A clip as `save` wrote it, its video opened. UserError if a file is missing or damaged."""
     video = LoopVideo(folder / f"{name}.mp4", "--avatar")
     try:
-        arrays = _read(folder / f"{name}.npz", boxes=(video.count, 4), latents=(video.count, None, None, None), back_to=())
+        arrays = _read(folder / f"{name}.npz", boxes=(video.count, None), latents=(video.count, None, None, None), back_to=())
+        if arrays["boxes"].shape[1] not in (4, len(Box._fields)):
+            raise UserError(f"--avatar {folder}: boxes in {name}.npz has shape {list(arrays['boxes'].shape)}; {AGAIN}")
     except UserError:
         video.close()
         raise

@@ -7,7 +7,7 @@ from math import ceil, floor
 
 import numpy as np
 
-from flashlips_edge.face.crop import CROP_SCALE, Crop, cut, paste_patch
+from flashlips_edge.face.crop import Crop, cut, half_extent, paste_patch
 from flashlips_edge.face.detect import Box
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.talking.chain import DevicePicture, Edited
@@ -32,13 +32,13 @@ class Target:
         if box is None:
             return Target(frame, None)
         x, y = box.centre
-        half = CROP_SCALE * box.width / 2 + MARGIN_PX
+        half = half_extent(box) + MARGIN_PX
         left, top = max(0, floor(x - half)), max(0, floor(y - half))
         right, bottom = min(frame.width, ceil(x + half)), min(frame.height, ceil(y + half))
         if right - left < 2 or bottom - top < 2:
             return Target(frame, None)
         surroundings = frame.region(left, top, right - left, bottom - top)
-        crop = cut(surroundings, Box(box.x - left, box.y - top, box.width, box.height), crop_size)
+        crop = cut(surroundings, box._replace(x=box.x - left, y=box.y - top), crop_size)
         return Target(frame, crop, surroundings, left, top, index)
 
     def paint(self, edited: Edited) -> Frame:

@@ -81,6 +81,7 @@ def main(
     stages: Annotated[str, typer.Option(help="which, with commas between; default: all")] = "",
     share: Annotated[float, typer.Option(help="of the steps and of the synthetic people", min=0, max=1)] = 1.0,
     minutes: Annotated[Optional[float], typer.Option(help="of training for each network, in place of a number of steps", min=0.01)] = None,  # noqa: UP045
+    batch: Annotated[Optional[int], typer.Option(help="samples of a step of the editor; default: the preset's, for a CPU", min=1)] = None,  # noqa: UP045
 ) -> None:
     """Train every network of a preset and export the bundle."""
     clips, cache, weights = work / "clips", work / "latents", work / preset
@@ -120,7 +121,7 @@ def main(
     for name in (name for name in every if name in chosen):
         began = time.monotonic()
         torch.manual_seed(0)  # first weights do not depend on what was done before: a killed run ends with the same ones
-        with at(Pace(share, minutes)):
+        with at(Pace(share, minutes, batch)):
             every[name]()
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
 

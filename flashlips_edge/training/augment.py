@@ -1,4 +1,4 @@
-"""Other people from the same clip: one smooth warp, colour and light per clip, and heads that move where the clip's did not."""
+"""Other people from the same clip: one smooth warp, mirror, colour and light per clip, and heads that move where the clip's did not."""
 
 from __future__ import annotations
 
@@ -18,28 +18,34 @@ FOLLOWED = 0.75  # of a turned face's shift the tracker's box follows
 Grids = tuple[np.ndarray, np.ndarray]
 
 
-def another_person(crops: np.ndarray, generator: np.random.Generator, moving_share: float = MOVING_SHARE) -> np.ndarray:
-    """crops uint8 [T, S, S, 3] -> the same shape, as if another face had spoken under another light, with a moving head or a still one.
+def another_person(
+    crops: np.ndarray, generator: np.random.Generator, moving_share: float = MOVING_SHARE
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """crops uint8 [T, S, S, 3] -> the same shape, as if another face had spoken under another light; and, where its head moves, the
+    same with a still head.
 
     A head that moves has a few poses, each frame one of them at random, so that references show other poses than the target's.
     """
     size = crops.shape[1]
+    if generator.random() < 0.5:
+        crops = np.ascontiguousarray(crops[:, :, ::-1])
     person = _warp(size, generator)
     light = _light(size, generator)
     matrix, offset, gamma = _colour(generator)
     table = (255 * (np.arange(256) / 255) ** gamma).astype(np.float32)
     blur = generator.uniform(0.4, 1.0) if generator.random() < 0.2 else 0.0
-    poses = [person]
-    if generator.random() < moving_share:
-        poses = [_moved(person, pose) for pose in starmap(_pose, [(size, generator)] * POSES)]
-    result = np.empty_like(crops)
-    for i, (crop, pose) in enumerate(zip(crops, generator.integers(len(poses), size=len(crops)))):
-        warped = cv2.remap(crop, *poses[pose], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+    def seen(crop: np.ndarray, grids: Grids) -> np.ndarray:
+        warped = cv2.remap(crop, *grids, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         if blur:
             warped = cv2.GaussianBlur(warped, (0, 0), blur)
-        coloured = cv2.transform(table[warped], matrix) * light + offset
-        result[i] = np.clip(coloured, 0, 255)
-    return result
+        return np.clip(cv2.transform(table[warped], matrix) * light + offset, 0, 255).astype(np.uint8)
+
+    still = np.stack([seen(crop, person) for crop in crops])
+    if generator.random() >= moving_share:
+        return still, None
+    poses = [_moved(person, pose) for pose in starmap(_pose, [(size, generator)] * POSES)]
+    return np.stack([seen(crop, poses[pose]) for crop, pose in zip(crops, generator.integers(POSES, size=len(crops)))]), still
 
 
 def _warp(size: int, generator: np.random.Generator) -> Grids:

@@ -33,6 +33,7 @@ from flashlips_edge.training.latents import SdxlFolder, load_autoencoder
 from flashlips_edge.training.lips_teacher import TeacherTask
 from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.losses import LossWeights, ReconstructionLoss, psnr
+from flashlips_edge.training.pace import pace
 from flashlips_edge.training.pairs import PARAMETERS, Batch, Person, draw, load_people, person_weights
 from flashlips_edge.training.views import look
 
@@ -183,7 +184,7 @@ def main(
     task = EditorTask(sizes, backbone)
     start(task, sizes, weights, backbone)
     references, training = sizes[backbone.value]["references"], sizes["training"]
-    batch = partial(draw, people, person_weights(people), count=training["batch"], masked_share=MASKED_SHARE, references=references)
+    batch = partial(draw, people, person_weights(people), count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200)
     train(f"{backbone.value}_task", task, batch, loss, schedule, weights, check=Checker(held_out, loss, references))
 

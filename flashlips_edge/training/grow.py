@@ -42,9 +42,7 @@ def grow_editor(small: Editor, large: Editor) -> None:
         if name.endswith("position"):
             value = _resized(value, small, large)
         if name not in target or target[name].shape != value.shape:
-            raise UserError(
-                f"--start: an editor of other widths or more blocks, {name} does not fit; train this preset anew"
-            )
+            raise UserError(f"--start: an editor of other widths or more blocks, {name} does not fit; train this preset anew")
         target[name] = value
     large.load_state_dict(target)
 

@@ -5,7 +5,6 @@ python -m flashlips_edge.training.latents --clips work/clips --autoencoder work/
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.pose import upper_face
-from flashlips_edge.files import atomic_path, write_bytes
+from flashlips_edge.files import atomic_path
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.lips import FACE_SIZE
 from flashlips_edge.models.presets import load_preset
@@ -31,10 +30,9 @@ from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.clips import Clip, load_clips
 from flashlips_edge.training.command import command
 from flashlips_edge.training.pace import pace
-from flashlips_edge.training.pairs import ORIGIN, Origin
 
 VARIANTS = {"grid_s1": 2, "grid_multi": 40, "crema_d": 32, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
-STRIDE = {"synthetic": 1, "demo": 1}  # every n-th frame, elsewhere every second; of the clip itself every one
+STRIDE = {"grid_s1": 1, "synthetic": 1, "demo": 1}  # every n-th frame, elsewhere every second
 MAX_CLIPS = {"grid_s1": 160}
 SdxlFolder = Annotated[Optional[Path], typer.Option("--sdxl", help="folder of the SDXL VAE; none: the autoencoder of our own")]  # noqa: UP045
 
@@ -75,16 +73,22 @@ def encode(model: Autoencoder | SDXLAutoencoder, crops: np.ndarray) -> np.ndarra
     return torch.cat(parts).cpu().numpy().astype(np.float16)
 
 
-def write(folder: Path, model: Autoencoder | SDXLAutoencoder, crops: np.ndarray, lower: int = 56, face_size: int = FACE_SIZE) -> None:
+def write(
+    folder: Path,
+    model: Autoencoder | SDXLAutoencoder,
+    crops: np.ndarray,
+    lower: int = 56,
+    face_size: int = FACE_SIZE,
+    level: np.ndarray | None = None,
+) -> None:
     """The arrays that the editor's recipes read, one file each; ``lower`` is the first pixel row that its losses see, ``face_size``
-    the lips encoder's."""
+    the lips encoder's, ``level`` the crops before the head was turned, where it was."""
     folder.mkdir(parents=True, exist_ok=True)
-    others = {
-        "masked": encode(model, masked(crops)),
-        "lower": np.ascontiguousarray(crops[:, lower:]),
-        "face": np.stack([cv2.resize(c, (face_size, face_size), interpolation=cv2.INTER_AREA) for c in crops]),
-        "pose": pose_of(crops),
-    }
+    others = {"masked": encode(model, masked(crops)), "pose": pose_of(crops)}
+    for prefix, pictures in {"": crops, "level_": level}.items():
+        if pictures is not None:
+            others[f"{prefix}lower"] = np.ascontiguousarray(pictures[:, lower:])
+            others[f"{prefix}face"] = np.stack([cv2.resize(c, (face_size, face_size), interpolation=cv2.INTER_AREA) for c in pictures])
     for name, array in others.items():
         np.save(folder / f"{name}.npy", array)
     with atomic_path(folder / "latents.npy") as temporary:  # last, and all at once: its presence says that the folder is whole
@@ -101,20 +105,17 @@ def make(clip: Clip, model: Autoencoder | SDXLAutoencoder, preset: dict[str, Any
         folder = out / f"{clip.name}.{variant}"
         if (folder / "latents.npy").exists():
             continue
-        stride = STRIDE.get(clip.set_name, 2) if variant else 1
+        stride = STRIDE.get(clip.set_name, 2)
         frames = np.arange(variant % stride, len(clip.crops), stride)
-        crops = np.asarray(clip.crops[frames])
+        crops, level = np.asarray(clip.crops[frames]), None
         folder.mkdir(parents=True, exist_ok=True)
         if clip.params is not None:
             np.save(folder / "params.npy", clip.params[frames])
         if variant:
-            generator = np.random.default_rng([sum(clip.name.encode()), variant])
-            origin = Origin(f"{clip.name}.0", variant % stride, stride, bool(generator.random() < 0.5))
-            write_bytes(folder / ORIGIN, json.dumps(origin._asdict()).encode())
-            crops = another_person(np.ascontiguousarray(crops[:, :, ::-1]) if origin.mirrored else crops, generator)
+            crops, level = another_person(crops, np.random.default_rng([sum(clip.name.encode()), variant]))
         elif "lips" in clip.members:
             np.save(folder / "lips.npy", clip.members["lips"].read()[frames, lower:] > 0)
-        write(folder, model, crops, lower, face_size)
+        write(folder, model, crops, lower, face_size, level)
 
 
 def main(

@@ -37,7 +37,7 @@ class Views(NamedTuple):
 
     lower_pictures: Tensor  # uint8 [B, H, S, 3]
     face_pictures: Tensor  # uint8 [B, E, E, 3]
-    level_lower_pictures: Tensor  # uint8 [B, H, S, 3]: before the face was turned, warped and lit to make another person
+    level_lower_pictures: Tensor  # uint8 [B, H, S, 3]: before the head was turned
     level_face_pictures: Tensor  # uint8 [B, E, E, 3]
     opening: Tensor  # float32 [B], NaN for real people
 

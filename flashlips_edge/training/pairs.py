@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,18 +25,6 @@ NEAR_SHARE = 0.6  # of the frames have references that look alike
 MOVED = 0.5  # share of those whose mouths differ most
 PARAMETERS = 6  # the synthetic head's true lips
 COMPARED = Box(100 / 160, 148 / 160, 50 / 160, 110 / 160)  # of two mouths
-
-
-ORIGIN = "origin.json"  # of a person who was made from a clip
-
-
-class Origin(NamedTuple):
-    """Which frames of the clip's own folder a made person's are: ``first``, and every ``stride``-th from there, mirrored or not."""
-
-    folder: str
-    first: int
-    stride: int
-    mirrored: bool
 
 
 @dataclass(frozen=True)
@@ -73,23 +60,11 @@ class Person:
         """The true lips float32 [6] of frame ``t``; NaN where nobody knows."""
         return self.parameters[t] if self.parameters is not None else np.full(PARAMETERS, np.nan, np.float32)
 
-    @cached_property
-    def _origin(self) -> tuple[Person, Origin] | None:
-        path = self.folder / ORIGIN
-        if not path.exists():
-            return None
-        origin = Origin(**json.loads(path.read_text()))
-        return Person(self.folder.parent / origin.folder), origin
-
     def level(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """lower uint8 [H, S, 3] and face uint8 [E, E, 3] of frame ``t`` as the lips teacher sees them: before the clip's face was
-        turned, warped and lit to make this person, so that the lips vector says nothing of all that."""
-        if self._origin is None:
-            return self["lower"][t], self["face"][t]
-        person, (_, first, stride, mirrored) = self._origin
-        pictures = (person[name][first + stride * t] for name in ("lower", "face"))
-        lower, face = (picture[:, ::-1] if mirrored else picture for picture in pictures)
-        return lower, face
+        """lower uint8 [H, S, 3] and face uint8 [E, E, 3] of frame ``t`` as the lips teacher sees them: before the head was turned, so
+        that the lips vector says nothing of the turn."""
+        turned = (self.folder / "level_face.npy").exists()
+        return (self["level_lower"][t], self["level_face"][t]) if turned else (self["lower"][t], self["face"][t])
 
     @cached_property
     def _lips(self) -> np.ndarray | None:
@@ -157,7 +132,7 @@ class Batch(NamedTuple):
     lips_masks: Tensor  # bool [B, H, S]: the target's lips
     parameters: Tensor  # float32 [B, 6], NaN where unknown
     hidden: Tensor  # float32 [B]: 1 where the input was masked
-    level_lower_pictures: Tensor  # uint8 [B, H, S, 3]: the target before it was turned, warped and lit to make another person
+    level_lower_pictures: Tensor  # uint8 [B, H, S, 3]: the target before its head was turned
     level_face_pictures: Tensor  # uint8 [B, E, E, 3]: its face
 
     @property
@@ -196,8 +171,8 @@ class Batch(NamedTuple):
         return picture(self.level_face_pictures)
 
     @property
-    def own(self) -> Tensor:
-        """1 where the target is what the camera saw, 0 where it was made from that, float32 [B]."""
+    def unturned(self) -> Tensor:
+        """1 where the target's head is as its lips were read, 0 where it was turned after that, float32 [B]."""
         return (self.level_face_pictures == self.face_pictures).flatten(1).all(1).float()
 
     @property

@@ -24,6 +24,7 @@ from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption,
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.loop import Losses, Schedule, train
+from flashlips_edge.training.pace import pace
 from flashlips_edge.training.pairs import Batch, draw, load_people, person_weights
 from flashlips_edge.training.views import look
 
@@ -57,11 +58,11 @@ class RefinementLoss(nn.Module):
         back = task.editor(batch.target[half], batch.references[half], other[half])
         there = self.plain.reconstruction.decoder(back).float()
         read = self.frozen.teacher(*look(there, face_of(there, batch.face[half]), 0.5)).float()
-        used, own = self.plain.dimensions, batch.own[half, None]  # of a turned face the teacher would read the turn
+        used, unturned = self.plain.dimensions, batch.unturned[half, None]  # of a turned face the teacher would read the turn
         return {
             **self.plain.reconstruction(edited, batch),
             "symmetric": SYMMETRIC_WEIGHT * (back - altered[half]).abs().mean(),
-            "obey": OBEY_WEIGHT * (own * (read - other[half])[:, :used]).abs().mean(),
+            "obey": OBEY_WEIGHT * (unturned * (read - other[half])[:, :used]).abs().mean(),
         }
 
     @torch.no_grad()
@@ -102,7 +103,7 @@ def main(
     task.probe.requires_grad_(False)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)
-    batch = partial(draw, people, chances, count=training["batch"], masked_share=MASKED_SHARE, references=references)
+    batch = partial(draw, people, chances, count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["refinement_rate"], final_rate=training["final_rate"], warm_up=50)
     check = Checker(held_out, plain, references)
     average = train(f"{backbone.value}_refinement", task, batch, RefinementLoss(plain, frozen), schedule, weights, check=check)

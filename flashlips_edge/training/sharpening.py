@@ -23,6 +23,7 @@ from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption,
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.loop import Losses, Schedule, train
+from flashlips_edge.training.pace import pace
 from flashlips_edge.training.pairs import Batch, draw, load_people, person_weights
 from flashlips_edge.training.refinement import MASKED_SHARE, SET_WEIGHT
 
@@ -69,7 +70,7 @@ def main(
     people, held_out = load_people(latents)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)
-    batch = partial(draw, people, chances, count=training["batch"], masked_share=MASKED_SHARE, references=references)
+    batch = partial(draw, people, chances, count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["sharpening_rate"], final_rate=training["final_rate"], warm_up=100)
     task = SharpTask(sizes, weights, backbone)
     average = train(f"{backbone.value}_sharp", task, batch, SharpLoss(plain), schedule, weights, check=Checker(held_out, plain, references))
