@@ -65,7 +65,7 @@ def _aligned(plane: np.ndarray, source: Box, box: Box, left: int, top: int, size
 
 
 def _shrunk(box: Box, step: int) -> Box:
-    return Box(*(value / step for value in box[:4]), box.angle)
+    return Box(box.x / step, box.y / step, box.width / step, box.height / step, box.angle)
 
 
 @lru_cache(maxsize=8)
