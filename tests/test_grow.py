@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.models.networks import networks  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.training import __main__ as chain  # noqa: E402
 from flashlips_edge.training import grow  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
 from flashlips_edge.training.editor import Backbone, EditorTask, start  # noqa: E402
@@ -91,3 +92,13 @@ def test_edge_takes_all_that_nano_has(tmp_path: Path, backbone: Backbone) -> Non
 def test_without_a_trained_editor_it_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no trained editor; run python -m flashlips_edge.training --preset nano first"):
         grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
+
+
+def test_the_recipe_takes_all_but_the_editor_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    stages = ("autoencoder", "distil_autoencoder", "lips_teacher", "lips_encoder", "audio_to_lips")
+    for name in (*stages, "grow", "synthetic_clips", "latents", "editor", "refinement", "sharpening", "export"):
+        monkeypatch.setattr(getattr(chain, name), "main", lambda *_, name=name, **__: done.append(name))
+    monkeypatch.setattr(chain, "prepare_data", lambda *_: done.append("clips"))
+    chain.main(data=tmp_path, work=tmp_path, preset="edge", start=tmp_path / "nano")
+    assert done == ["grow", "clips", "synthetic_clips", "latents", "editor", "refinement", "sharpening", "export"]
