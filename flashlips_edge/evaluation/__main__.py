@@ -19,7 +19,8 @@ from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.parts import PARTS, Evaluation
 
 PROGRAM = "flashlips_edge.evaluation"
-RECORD = Path("benchmarks/evaluation.json")  # of the whole of the recorded data
+BUNDLE = "nano"
+RECORD = Path("benchmarks/evaluation.json")  # of that bundle on the whole of the recorded data
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="videos, or folders of videos: the sets (default: test in the recorded data, which FLASHLIPS_DATA names)",
     )
-    result.add_argument("--bundle", default="nano", help="name or folder of the bundle (default: nano)")
+    result.add_argument("--bundle", default=BUNDLE, help="name or folder of the bundle (default: %(default)s)")
     result.add_argument("--models", type=Path, help="folder of the landmark network (or FLASHLIPS_MODELS)")
     result.add_argument("--lpips", type=Path, help="torchvision's alexnet-owt-*.pth; without it LPIPS is left out")
     result.add_argument("--parts", default=",".join(PARTS), help="which, with commas between (default: %(default)s)")
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     findings = evaluation.findings
     circumstances = report.circumstances(evaluation.bundle, time.monotonic() - start, findings.left_out)
     report.write(options.out / "evaluation.json", findings.metrics, circumstances)
-    if options.folder is None and not options.quick and set(parts) == set(PARTS):
+    if options.folder is None and options.bundle == BUNDLE and not options.quick and set(parts) == set(PARTS):
         report.write(RECORD, findings.metrics, circumstances)
     html.write(options.out / "report.html", findings, circumstances)
     metrics, sets = findings.metrics, findings.sets
