@@ -75,7 +75,8 @@ def onnx_runtime() -> Finding:
     if "CPU" not in providers:
         return Finding(FAULT, found, "pip install --force-reinstall onnxruntime")
     if "CUDA" not in providers and gpus()[0]:
-        return Finding(OK, found, "it has no CUDA here; without TensorRT the GPU stays idle: pip install onnxruntime-gpu in its place")
+        cure = "build its engine: docs/orin.md" if platform.machine() == "aarch64" else "pip install onnxruntime-gpu in its place"
+        return Finding(OK, found, f"it has no CUDA here; without TensorRT the GPU stays idle: {cure}")
     return Finding(OK, found)
 
 

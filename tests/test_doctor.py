@@ -172,3 +172,11 @@ def test_nothing_of_a_check_that_hangs_is_left(tmp_path: Path) -> None:
     except psutil.NoSuchProcess:
         return
     assert not psutil.pid_exists(left)
+
+
+@pytest.mark.parametrize(("machine", "cure"), [("x86_64", "pip install onnxruntime-gpu"), ("aarch64", "docs/orin.md")])
+def test_a_gpu_that_stays_idle_is_named_with_what_helps_there(machine: str, cure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examinations, "gpus", lambda: (["one"], 12060, 87))
+    monkeypatch.setattr(examinations.platform, "machine", lambda: machine)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert cure in examinations.onnx_runtime().do
