@@ -16,7 +16,7 @@ from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.training import __main__ as chain  # noqa: E402
 from flashlips_edge.training import grow  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
-from flashlips_edge.training.editor import Backbone, EditorTask, start  # noqa: E402
+from flashlips_edge.training.editor import Backbone, EditorTask, begin  # noqa: E402
 
 BACKBONES = list(Backbone)
 
@@ -80,7 +80,7 @@ def test_edge_takes_all_that_nano_has(tmp_path: Path, backbone: Backbone) -> Non
     save_weights(nano / f"{backbone.value}_refinement.safetensors", before)
     grow.main(nano, "nano", edge, "edge", backbone)
     task = EditorTask(out, backbone)
-    start(task, out, edge, backbone)
+    begin(task, out, edge, backbone)
     for name, value in before.teacher.state_dict().items():
         assert torch.equal(task.teacher.state_dict()[name], value), name
     models = networks(out)
@@ -90,6 +90,16 @@ def test_edge_takes_all_that_nano_has(tmp_path: Path, backbone: Backbone) -> Non
 
 
 def test_without_a_trained_editor_it_says_what_to_run(tmp_path: Path) -> None:
+    save_weights(tmp_path / "editor_task.safetensors", EditorTask(load_preset("nano")))
+    with pytest.raises(UserError, match=r"autoencoder.safetensors: no such file"):
+        grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
+    for name, model in networks(load_preset("nano")).items():
+        save_weights(tmp_path / f"{name}.safetensors", model)
+    with pytest.raises(UserError, match=r"lips.json is missing"):
+        grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
+    with pytest.raises(UserError, match=r"editor_task.safetensors: weights of another network or preset"):
+        grow.main(tmp_path, "edge", tmp_path / "edge", "edge")
+    (tmp_path / "editor_task.safetensors").unlink()
     with pytest.raises(UserError, match=r"no trained editor; run python -m flashlips_edge.training --preset nano first"):
         grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
 

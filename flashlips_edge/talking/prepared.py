@@ -1,7 +1,7 @@
 """A clip of an avatar prepared for looping: pictures at one even rate, the face's place in each, what the networks make of it.
 
     <clip>.mp4     the pictures, one for each tick of the avatar's frame rate, without sound and without the camera's own notes
-    <clip>.npz     boxes float32 [n, 5], NaN where there is no face, [n, 4] of versions to 0.3; latents float16 [n, C, h, w]; back_to int64
+    <clip>.npz     boxes float32 [n, 5], NaN where there is no face, [n, 4] in older folders; latents float16 [n, C, h, w]; back_to int64
     identity.npz   crops uint8 [k, S, S, 3], lips float32 [k, 12], latents float16 [k, C, h, w]
 
 Boxes and pictures serve any bundle; latents and identity are of the networks whose `digest` the folder's record holds.

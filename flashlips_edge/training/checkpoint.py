@@ -22,10 +22,10 @@ def load_weights(path: Path, module: nn.Module) -> None:
     """Load weights that ``save_weights`` wrote. Raises UserError where there are none, or another network's."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the training stage that writes it first")
-    _fill(module, load_file(path), path)
+    fill(module, load_file(path), path)
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load the tensors, every one of which must fit. Raises UserError naming one that does not."""
     wanted, given = ({name: value.shape for name, value in state.items()} for state in (module.state_dict(), tensors))
     wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
@@ -52,8 +52,8 @@ def load_state(path: Path, module: nn.Module, average: nn.Module, optimiser: tor
     def part(prefix: str) -> dict[str, Tensor]:
         return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
-    _fill(module, part("module."), path)
-    _fill(average, part("average."), path)
+    fill(module, part("module."), path)
+    fill(average, part("average."), path)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part("optimiser.").items():
         index, name = key.split(".", 1)

@@ -69,7 +69,7 @@ def start_file(weights: Path, backbone: Backbone) -> Path:
     return weights / f"{backbone.value}_start.safetensors"
 
 
-def start(task: EditorTask, preset: dict[str, Any], weights: Path, backbone: Backbone) -> None:
+def begin(task: EditorTask, preset: dict[str, Any], weights: Path, backbone: Backbone) -> None:
     """All of ``task`` as it was grown, else teacher and probe as the stage before left them in the folder ``weights``."""
     if start_file(weights, backbone).is_file():
         load_weights(start_file(weights, backbone), task)
@@ -182,7 +182,7 @@ def main(
     loss = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
     task = EditorTask(sizes, backbone)
-    start(task, sizes, weights, backbone)
+    begin(task, sizes, weights, backbone)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     batch = partial(draw, people, person_weights(people), count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200)

@@ -9,7 +9,6 @@ steps of a larger network are saved. The editor's widths must be the same; sizes
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.files import write_bytes
 from flashlips_edge.models.editor import Editor
 from flashlips_edge.models.networks import networks
 from flashlips_edge.models.presets import load_preset
-from flashlips_edge.training.checkpoint import load_weights, save_weights
+from flashlips_edge.training.checkpoint import fill, load_weights, save_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption, EditorTask, start_file
 from flashlips_edge.training.ship import CONSTANTS
@@ -85,7 +85,9 @@ def keep(start: Path, weights: Path, models: Iterable[tuple[str, nn.Module]]) ->
     for name, model in models:
         load_weights(start / f"{name}.safetensors", model)
         save_weights(weights / f"{name}.safetensors", model)
-    shutil.copyfile(start / CONSTANTS, weights / CONSTANTS)
+    if not (start / CONSTANTS).is_file():
+        raise UserError(f"--start {start}: {CONSTANTS} is missing; run the stage lips-encoder there first")
+    write_bytes(weights / CONSTANTS, (start / CONSTANTS).read_bytes())
 
 
 def main(
@@ -102,7 +104,7 @@ def main(
     sizes = load_preset(preset)
     small, large = EditorTask(load_preset(start_preset), backbone), EditorTask(sizes, backbone)
     tensors = {name: value for name, value in load_file(trained[0]).items() if not name.startswith("critic.")}
-    small.load_state_dict(tensors)
+    fill(small, tensors, trained[0])
     grow_editor(small.editor, large.editor)
     large.teacher.load_state_dict(small.teacher.state_dict())
     large.probe.load_state_dict(small.probe.state_dict())
