@@ -57,8 +57,8 @@ def test_positions_go_where_they_lie_in_the_crop(backbone: Backbone) -> None:
         rows = torch.arange(8, 20) + 0.5
         small.attention.position.copy_((rows / 20)[:, None].expand(12, 20))
     grow.grow_editor(small, large)
-    found = large.attention.position[0, 0, :, 7].detach()
-    wanted = ((torch.arange(12, 32) + 0.5) / 32).clamp((8.5) / 20, 19.5 / 20)
+    found = large.attention.position[0, 0, :, 7].detach()  # of the rows 15 to 32: three around the hidden ones
+    wanted = ((torch.arange(15, 32) + 0.5) / 32).clamp((8.5) / 20, 19.5 / 20)
     torch.testing.assert_close(found, wanted)
 
 

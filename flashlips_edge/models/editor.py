@@ -25,7 +25,8 @@ class Editor(nn.Module, ABC):
     ``references`` is K, 1 to 4. ``size`` is the latent's height and width, ``rows`` the first and last row (exclusive) that are
     seen and changed. ``width`` are the channels at the latent's resolution. ``recall``: the references are read once more at the
     end. ``hidden``: top, bottom, left and right of the cells over the mouth that the editor does not see. Without them the paper's
-    mask-free editor, which on a face unlike those it learned from leaves traces of the old lips; a new one changes nothing.
+    mask-free editor, which on a face unlike those it learned from leaves traces of the old lips. ``reach``: references are looked
+    through at the hidden cells and so many around them only, None for everywhere. A new editor changes nothing.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Editor(nn.Module, ABC):
         embedding: int,
         recall: bool,
         hidden: tuple[int, int, int, int] | None,
+        reach: int | None,
     ) -> None:
         super().__init__()
         self.references, self.size, self.rows = references, tuple(size), tuple(rows)
@@ -47,12 +49,12 @@ class Editor(nn.Module, ABC):
             top, bottom, left, right = hidden
             shown[:, :, top:bottom, left:right] = 0
         self.register_buffer("shown", shown if hidden is not None else None, persistent=False)
-        seen = (rows[1] - rows[0], size[1])
+        looked = _around(hidden, reach, self.rows, size[1])
         self.backbone = ReferenceBackbone(latent_channels, reference_width)
         self.embed = nn.Sequential(nn.Linear(LIPS, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
         self.stem = LipsConv(latent_channels + references * reference_width, width)
-        self.attention = ReferenceAttention(width, reference_width, seen)
-        self.recall = ReferenceAttention(width, reference_width, seen) if recall else None
+        self.attention = ReferenceAttention(width, reference_width, looked)
+        self.recall = ReferenceAttention(width, reference_width, looked) if recall else None
         self.norm = GroupNormSiLU(8, width)
         self.residual = nn.Conv2d(width, latent_channels, 3, padding=1)
         nn.init.zeros_(self.residual.weight)
@@ -76,6 +78,15 @@ class Editor(nn.Module, ABC):
             x = self.recall(x, apart)
         residual = self.residual(self.norm(x))  # [B, C, rows, w]
         return latent + F.pad(residual, (0, 0, top, h - bottom))
+
+
+def _around(hidden: tuple[int, int, int, int] | None, reach: int | None, rows: tuple[int, ...], width: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right, counted from the first row that is seen, of ``hidden`` and ``reach`` cells around it; all without."""
+    first, last = rows
+    if hidden is None or reach is None:
+        return 0, last - first, 0, width
+    top, bottom, left, right = hidden
+    return max(first, top - reach) - first, min(last, bottom + reach) - first, max(0, left - reach), min(width, right + reach)
 
 
 class ModulatedBlock(nn.Module):
@@ -119,8 +130,9 @@ class EditorUNet(Editor):
         heads: list[int] | None = None,
         recall: bool = False,
         hidden: tuple[int, int, int, int] | None = None,
+        reach: int | None = None,
     ) -> None:
-        super().__init__(latent_channels, references, size, rows, widths[0], reference_width, embedding, recall, hidden)
+        super().__init__(latent_channels, references, size, rows, widths[0], reference_width, embedding, recall, hidden, reach)
         heads = heads or [0] * len(widths)
 
         def level(index: int, entering: int, width: int) -> nn.ModuleList:

@@ -47,8 +47,9 @@ class EditorTransformer(Editor):
         embedding: int,
         recall: bool = False,
         hidden: tuple[int, int, int, int] | None = None,
+        reach: int | None = None,
     ) -> None:
-        super().__init__(latent_channels, references, size, rows, stem_width, reference_width, embedding, recall, hidden)
+        super().__init__(latent_channels, references, size, rows, stem_width, reference_width, embedding, recall, hidden, reach)
         tokens = (rows[1] - rows[0]) * size[1] // patch**2
         self.enter = nn.Conv2d(stem_width, width, patch, stride=patch)
         self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)

@@ -24,14 +24,18 @@ class ReferenceBackbone(nn.Module):
 class ReferenceAttention(nn.Module):
     """Each position looks through all references for what its mouth should be made of.
 
-    x [B, width, h, w], references [B, K, reference_width, h, w] -> [B, width, h, w]. Positions are learned and shared by
-    queries and keys, so that attention starts near home. A new one changes nothing.
+    x [B, width, h, w], references [B, K, reference_width, h, w] -> [B, width, h, w]. ``box`` is top, bottom, left and right of the
+    positions that look and are looked at. Positions are learned and shared by queries and keys, so that attention starts near
+    home. A new one changes nothing.
     """
 
-    def __init__(self, width: int, reference_width: int, size: tuple[int, int], heads: int = 4, head_size: int = 16) -> None:
+    def __init__(
+        self, width: int, reference_width: int, box: tuple[int, int, int, int], heads: int = 4, head_size: int = 16
+    ) -> None:
         super().__init__()
         inner = heads * head_size
-        self.heads = heads
+        self.heads, self.box = heads, box
+        size = (box[1] - box[0], box[3] - box[2])
         self.norm = nn.GroupNorm(8, width)
         self.query = nn.Conv2d(width, inner, 1)
         self.key = nn.Conv2d(reference_width, inner, 1)
@@ -42,13 +46,15 @@ class ReferenceAttention(nn.Module):
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, references: Tensor) -> Tensor:
-        b, k = references.shape[:2]
-        flat = references.flatten(0, 1)  # [B*K, reference_width, h, w]
-        query = self._heads(self.query(self.norm(x)) + self.position, b, 1)
+        (b, k), (h, w) = references.shape[:2], x.shape[2:]
+        top, bottom, left, right = self.box
+        flat = references[..., top:bottom, left:right].flatten(0, 1)  # [B*K, reference_width, box]
+        query = self._heads(self.query(self.norm(x)[:, :, top:bottom, left:right]) + self.position, b, 1)
         key = self._heads(self.key(flat) + self.position, b, k)
         value = self._heads(self.value(flat), b, k)
-        mixed = F.scaled_dot_product_attention(query, key, value)  # [B, heads, h*w, d]
-        return x + self.out(mixed.transpose(2, 3).reshape(b, -1, x.shape[2], x.shape[3]))
+        mixed = F.scaled_dot_product_attention(query, key, value)  # [B, heads, positions of the box, d]
+        found = self.out(mixed.transpose(2, 3).reshape(b, -1, bottom - top, right - left))
+        return x + F.pad(found, (left, w - right, top, h - bottom))
 
     def _heads(self, x: Tensor, batch: int, count: int) -> Tensor:
         """[B*K, heads*d, h, w] -> [B, heads, K*h*w, d]."""

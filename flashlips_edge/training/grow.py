@@ -24,12 +24,14 @@ from flashlips_edge.files import write_bytes
 from flashlips_edge.models.editor import Editor
 from flashlips_edge.models.networks import networks
 from flashlips_edge.models.presets import load_preset
+from flashlips_edge.models.references import ReferenceAttention
 from flashlips_edge.training.checkpoint import fill, load_weights, save_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption, EditorTask, start_file
 from flashlips_edge.training.ship import CONSTANTS
 
 KEPT = ("autoencoder", "lips_encoder", "speech_encoder", "audio_to_lips")
+Area = tuple[int, int, int, int]  # top, bottom, left and right in latent cells of the crop
 STAGES = ("sharp", "refinement", "task")  # of the smaller editor, the last first
 
 
@@ -40,7 +42,7 @@ def grow_editor(small: Editor, large: Editor) -> None:
     for name, value in small.state_dict().items():
         name = _place(name, small, large)
         if name.endswith("position"):
-            value = _resized(value, small, large)
+            value = _resized(value, _area(small, name), _area(large, name), large.size[0] / small.size[0])
         if name not in target or target[name].shape != value.shape:
             raise UserError(f"--start: an editor of other widths or more blocks, {name} does not fit; train this preset anew")
         target[name] = value
@@ -59,25 +61,33 @@ def _place(name: str, small: Editor, large: Editor) -> str:
     return f"{level}.{alike[nth] if nth < len(alike) else len(there)}.{name[found.end() :]}"
 
 
-def _resized(value: Tensor, small: Editor, large: Editor) -> Tensor:
-    """Learned positions, [1, C, rows, w] or a transformer's [1, rows * w, C], for the places of ``large``."""
+def _area(editor: Editor, name: str) -> Area:
+    """Where the learned positions ``name`` lie: an attention's box, or all that a transformer sees."""
+    first, last = editor.rows
+    module = editor.get_submodule(name.rpartition(".")[0])
+    if not isinstance(module, ReferenceAttention):
+        return first, last, 0, editor.size[1]
+    top, bottom, left, right = module.box
+    return first + top, first + bottom, left, right
+
+
+def _resized(value: Tensor, old: Area, new: Area, scale: float) -> Tensor:
+    """Learned positions, [1, C, h, w] or a transformer's [1, patches, C], of the area ``old`` for the places of ``new`` in a crop
+    ``scale`` times as large."""
+    height, width = old[1] - old[0], old[3] - old[2]
     maps = value.ndim == 4
-    cells = value.shape[2] * value.shape[3] if maps else value.shape[1]
-    patch = round((_seen(small)[0] * _seen(small)[1] / cells) ** 0.5)
-    height, width = (n // patch for n in _seen(small))
-    grid = value if maps else value.transpose(1, 2).reshape(1, -1, height, width)
-    (top, bottom), size = small.rows, small.size
-    rows, columns = (n // patch for n in _seen(large))
-    y = large.rows[0] + patch * (torch.arange(rows) + 0.5)  # in latent cells of the large crop
-    y = (y * size[0] / large.size[0] - top) / (bottom - top) * 2 - 1
-    x = (torch.arange(columns) + 0.5) / columns * 2 - 1
+    patch = 1 if maps else round((height * width / value.shape[1]) ** 0.5)
+    grid = value if maps else value.transpose(1, 2).reshape(1, -1, height // patch, width // patch)
+    y, x = (_places(new[i], new[i + 1], patch, scale, old[i], old[i + 1]) for i in (0, 2))
     where = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
     grid = F.grid_sample(grid, where, mode="bilinear", padding_mode="border", align_corners=False)
     return grid if maps else grid.flatten(2).transpose(1, 2)
 
 
-def _seen(editor: Editor) -> tuple[int, int]:
-    return editor.rows[1] - editor.rows[0], editor.size[1]
+def _places(begin: int, end: int, patch: int, scale: float, low: int, high: int) -> Tensor:
+    """Centres of the patches from ``begin`` to ``end`` of the large crop, as -1 to 1 between ``low`` and ``high`` of the small one."""
+    centre = begin + patch * (torch.arange((end - begin) // patch) + 0.5)
+    return (centre / scale - low) / (high - low) * 2 - 1
 
 
 def keep(start: Path, weights: Path, models: Iterable[tuple[str, nn.Module]]) -> None:
