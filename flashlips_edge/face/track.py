@@ -1,7 +1,7 @@
 """One face, followed steadily: detection now and then, optical flow in between, a One-Euro filter over both.
 
-A head that tilts is followed by a box that tilts with it, so that its crops are upright as its first one was: references and the
-frames that they are for then differ in fewer ways.
+The box moves, grows and tilts with the face's first picture rather than with the detector, whose boxes are a few per cent of a face
+apart from frame to frame: references and the frames that they are for then differ in fewer ways.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from flashlips_edge.face.detect import Box, Detector, luma_of
 from flashlips_edge.face.one_euro import OneEuro
 
 DETECT_EVERY = 5  # frames between detections while the face is held
-CORRECTION = 0.15  # share of a detection's disagreement that is taken over
-LEVEL_CORRECTION = 0.3  # share of the tilt against the first picture of the face that is taken over
-LEVEL_LIKENESS = 0.6  # of that picture: below, the head is turned or lit too differently to be compared
+HELD = 0.3  # share of the disagreement with the first picture of the face that is taken over
+HELD_LIKENESS = 0.6  # of that picture: below, the head is turned or lit too differently to be compared
+MISPLACED = 0.12  # face widths of disagreement with a detection: from here on that picture was cut at a wrong place
+CORRECTION = 0.15  # share of a detection's disagreement that is taken over where that picture says nothing or is wrong
 TILT = 0.05  # radians; from here on faces are looked for in a picture that is turned back
 CUT_LIKENESS = 0.3  # of the held face from frame to frame: below, the picture was cut, and the face is there only if it is found
 LOST_AFTER_NS = 1_000_000_000  # without a detection near the held face for this long, it is lost
@@ -87,53 +88,67 @@ class FaceTracker:
 
     def _flow(self, luma: np.ndarray) -> None:
         """Move the state as points between brow and nose move; lips and jaw do not count."""
-        assert self._state is not None and self._patch is not None
+        assert self._patch is not None
         found = _motion(self._patch, _patch(luma, self._patch_state))
-        if found is None:
-            return
-        pixel = np.exp(self._patch_state[2]) * PATCH_SCALE / PATCH_PX
-        self._state[:2] += _turned(found.shift, self._patch_state[3]) * pixel
-        self._state[2] += np.clip(np.log(max(found.spread, 1e-3)), -0.05, 0.05)
-        self._state[3] += np.clip(found.angle, -0.1, 0.1)
+        if found is not None:
+            self._follow(found, self._patch_state)
+
+    def _follow(self, motion: Motion, seen: np.ndarray, share: float = 1.0) -> None:
+        """Take over a share of a motion that was seen in the patch of the state ``seen``."""
+        assert self._state is not None
+        pixel = np.exp(seen[2]) * PATCH_SCALE / PATCH_PX
+        self._state[:2] += share * _turned(motion.shift, seen[3]) * pixel
+        self._state[2] += share * np.clip(np.log(max(motion.spread, 1e-3)), -0.05, 0.05)
+        self._state[3] += share * np.clip(motion.angle, -0.1, 0.1)
 
     def _correct(self, luma: np.ndarray, pts_ns: int) -> None:
-        """Search around the held face only, so that a jacket or a second face is never followed."""
+        """Make up for what the flow's errors add up to; only a detection says that the face is still there."""
         assert self._state is not None
         self._since_detection = 0
-        self._level(luma)
-        width, angle = float(np.exp(self._state[2])), float(self._state[3])
-        left, top = (max(0, int(v - width)) for v in self._state[:2])
-        right, bottom = (int(v + width) + 1 for v in self._state[:2])
+        held = self._hold(luma)
+        found = self._detect_near(luma)
+        if found is not None:
+            self._seen_ns = pts_ns
+            wrong = found - self._state
+            apart = max(np.abs(wrong[:2]).max() / np.exp(self._state[2]), abs(wrong[2]))
+            if apart > MISPLACED:
+                self._first = None  # this one takes its place
+            if not held or apart > MISPLACED:
+                self._state = self._state + CORRECTION * wrong
+
+    def _hold(self, luma: np.ndarray) -> bool:
+        """Follow the first picture of the face, if it can be compared with this one."""
+        assert self._state is not None and self._first is not None
+        now = _patch(luma, self._state)
+        found = _motion(self._first, now) if _likeness(self._first, now) > HELD_LIKENESS else None
+        if found is not None:
+            self._follow(found, self._state.copy(), HELD)
+        return found is not None
+
+    def _detect_near(self, luma: np.ndarray) -> np.ndarray | None:
+        """Search around the held face only, so that a jacket or a second face is never followed."""
+        assert self._state is not None
+        held = self._state
+        width, angle = float(np.exp(held[2])), float(held[3])
+        left, top = (max(0, int(v - width)) for v in held[:2])
+        right, bottom = (int(v + width) + 1 for v in held[:2])
         region = luma[top:bottom, left:right]
         if min(region.shape) < 24:
-            return
+            return None
         scale = min(1.0, 80 / width)
         small = cv2.resize(region, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else region
-        middle = (self._state[:2] - (left, top)) * scale
+        middle = (held[:2] - (left, top)) * scale
         if abs(angle) > TILT:
             back = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), np.degrees(angle), 1.0)
             small = cv2.warpAffine(small, back, small.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         found = [_state(box) for box in self._detector(small)]
         for state in found:  # of the turned picture, to the frame
             offset = state[:2] - middle
-            state[:2] = self._state[:2] + (_turned(offset, angle) if abs(angle) > TILT else offset) / scale
+            state[:2] = held[:2] + (_turned(offset, angle) if abs(angle) > TILT else offset) / scale
             state[2] -= np.log(scale)
             state[3] = angle
-        near = [s for s in found if np.abs(s[:2] - self._state[:2]).max() < 0.3 * width and abs(s[2] - self._state[2]) < 0.35]
-        if near:
-            held = self._state
-            nearest = min(near, key=lambda s: np.abs(s[:2] - held[:2]).max() + width * abs(s[2] - held[2]))
-            self._state = held + CORRECTION * (nearest - held)
-            self._seen_ns = pts_ns
-
-    def _level(self, luma: np.ndarray) -> None:
-        """Hold the tilt by the first picture of the face, so that the flow's errors do not add up."""
-        assert self._state is not None
-        now = _patch(luma, self._state)
-        if self._first is not None and _likeness(self._first, now) > LEVEL_LIKENESS:
-            found = _motion(self._first, now)
-            if found is not None:
-                self._state[3] += LEVEL_CORRECTION * np.clip(found.angle, -0.1, 0.1)
+        near = [s for s in found if np.abs(s[:2] - held[:2]).max() < 0.3 * width and abs(s[2] - held[2]) < 0.35]
+        return min(near, key=lambda s: np.abs(s[:2] - held[:2]).max() + width * abs(s[2] - held[2]), default=None)
 
 
 class Motion(NamedTuple):
@@ -154,22 +169,22 @@ def _motion(patch: np.ndarray, other: np.ndarray) -> Motion | None:
     before, after = points[good, 0], moved[good, 0]
     middle, shift = np.median(before, 0), np.median(after - before, 0)
     b, a = before - middle, after - np.median(after, 0)
-    spread = float(np.median(np.linalg.norm(a, axis=1)) / np.median(np.linalg.norm(b, axis=1)))
-    angle = _angle(b, a)
+    spread, angle = _similarity(b, a)
     to_centre = PATCH_PX / 2 - middle  # the face turns about its box's centre, which is not the points'
-    return Motion(shift + _turned(to_centre, angle) - to_centre, spread, angle)
+    return Motion(shift + spread * _turned(to_centre, angle) - to_centre, spread, angle)
 
 
-def _angle(before: np.ndarray, after: np.ndarray) -> float:
-    """Rotation in radians of points [N, 2] about the origin, by least squares over the two thirds of them that agree best."""
-    angle = 0.0
+def _similarity(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """Growth and rotation in radians of points [N, 2] about the origin, by least squares over the two thirds of them that agree best."""
+    spread, angle = 1.0, 0.0
     kept = np.arange(len(before))
     for _ in range(2):
         b, a = before[kept], after[kept]
-        angle = float(np.arctan2((b[:, 0] * a[:, 1] - b[:, 1] * a[:, 0]).sum(), (b * a).sum()))
-        wrong = np.linalg.norm(after - _turned(before, angle), axis=1)
+        along, across = (b * a).sum(), (b[:, 0] * a[:, 1] - b[:, 1] * a[:, 0]).sum()
+        spread, angle = float(np.hypot(along, across) / (b * b).sum()), float(np.arctan2(across, along))
+        wrong = np.linalg.norm(after - spread * _turned(before, angle), axis=1)
         kept = np.argsort(wrong, kind="stable")[: max(2, 2 * len(before) // 3)]
-    return angle
+    return spread, angle
 
 
 def _turned(points: np.ndarray, angle: float) -> np.ndarray:
