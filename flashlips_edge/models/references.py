@@ -29,9 +29,7 @@ class ReferenceAttention(nn.Module):
     home. A new one changes nothing.
     """
 
-    def __init__(
-        self, width: int, reference_width: int, box: tuple[int, int, int, int], heads: int = 4, head_size: int = 16
-    ) -> None:
+    def __init__(self, width: int, reference_width: int, box: tuple[int, int, int, int], heads: int = 4, head_size: int = 16) -> None:
         super().__init__()
         inner = heads * head_size
         self.heads, self.box = heads, box

@@ -63,9 +63,9 @@ def _warp(size: int, generator: np.random.Generator) -> Grids:
 
 
 def _pose(size: int, generator: np.random.Generator) -> Grids:
-    """Sampling grids float32 [S, S] of a head that is turned, tilted, nearer and elsewhere."""
-    yaw, pitch, roll = generator.normal(0, (0.25, 0.13, 0.12))
-    scale, shift = generator.normal(1, 0.07), generator.normal(0, 0.02 * size, 2)
+    """Sampling grids float32 [S, S] of a head that is turned; tilted, nearer and elsewhere only as far as the tracker leaves it so."""
+    yaw, pitch, roll = generator.normal(0, (0.25, 0.13, 0.05))
+    scale, shift = generator.normal(1, 0.03), generator.normal(0, 0.012 * size, 2)
     y, x = _plane(size)
     tilted_x = (np.cos(roll) * x - np.sin(roll) * y) * scale + shift[0]
     tilted_y = (np.sin(roll) * x + np.cos(roll) * y) * scale + shift[1]
