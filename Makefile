@@ -1,8 +1,8 @@
 # `make demo` and `make test` do their own set-up, in .venv. Another Python or torch: make PYTHON=python3.12 TORCH=torch test
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-# what `make bundle` exports; after `make train`: make WEIGHTS=work/nano bundle
-WEIGHTS ?= weights/nano
+# what `make bundle` exports, else what is shipped of the preset; after `make train`: make bundle WEIGHTS=work/nano
+WEIGHTS ?=
 # what `make quantize`, `engine` and `bench` are for: docs/targets.md has them all
 TARGET ?= cpu
 # how long `make soak` runs
@@ -27,11 +27,12 @@ train: $(VENV)/dev.stamp
 	@command -v espeak-ng >/dev/null || { echo "espeak-ng is missing: sudo apt-get install espeak-ng" >&2; exit 1; }
 	$(PY) -m flashlips_edge.training
 
+# make bundle [PRESET=edge] [WEIGHTS=work/nano]: then --bundle edge
 bundle: $(VENV)/dev.stamp
-	$(PY) -m flashlips_edge.training.export --weights $(WEIGHTS) --card weights/nano/MODEL_CARD.md
+	$(PY) -m flashlips_edge.training.export --preset $(or $(PRESET),nano) --weights $(or $(WEIGHTS),weights/$(or $(PRESET),nano))
 
 ablations: $(VENV)/dev.stamp
-	$(PY) -m flashlips_edge.training.ablations
+	$(PY) -m flashlips_edge.training.ablations --out out/ablations.json
 
 evaluate: $(VENV)/dev.stamp
 	$(PY) -m flashlips_edge.evaluation
@@ -39,9 +40,9 @@ evaluate: $(VENV)/dev.stamp
 quantize: $(VENV)/dev.stamp
 	$(PY) -m quantize --target $(TARGET)
 
-# make engine TARGET=orin [PRESET=edge] [WEIGHTS=work/edge] [CALIBRATION=videos] [HOST=user@device]
+# make engine TARGET=orin [PRESET=edge] [WEIGHTS=work/edge/edge] [CALIBRATION=videos] [HOST=user@device]
 engine: $(VENV)/dev.stamp
-	$(PY) -m targets.build $(TARGET) $(if $(PRESET),--preset $(PRESET)) $(if $(filter-out file,$(origin WEIGHTS)),--weights $(WEIGHTS)) \
+	$(PY) -m targets.build $(TARGET) $(if $(PRESET),--preset $(PRESET)) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
 		$(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(HOST),--host $(HOST))
 
 bench: $(VENV)/dev.stamp

@@ -106,7 +106,8 @@ def ordered(target: str, preset: str | None, weights: str | None, form: str | No
             raise UserError(f"--weights {folder}: no such folder; name one that training wrote, or none for networks as initialised")
         raise UserError(
             f"--weights is missing: preset {preset} has no trained weights here; take PRESET=nano (--preset nano), which has, or train "
-            f"them with python -m flashlips_edge.training --preset {preset} and name them: WEIGHTS=work/{preset} (--weights work/{preset})"
+            f"them with python -m flashlips_edge.training --preset {preset} --work work/{preset} --out work/{preset}/bundle and name them: "
+            f"WEIGHTS=work/{preset}/{preset} (--weights work/{preset}/{preset})"
         )
     if form not in (None, NO_LOW, *found.precision.formats):
         raise UserError(f"--format {form}: target {target} takes {', '.join(found.precision.formats)} or none")
@@ -226,8 +227,7 @@ def _export(order: Order, place: Path) -> None:
     from flashlips_edge.training.export import export
 
     torch.manual_seed(0)  # of networks as initialised
-    card = order.weights / "MODEL_CARD.md" if order.weights else None
-    export(order.preset, order.weights, place, card if card is not None and card.is_file() else None)
+    export(order.preset, order.weights, place)
 
 
 def _draw(place: Path) -> None:

@@ -74,6 +74,15 @@ def test_a_drawn_window_says_what_its_lips_show() -> None:
     assert np.median(together) > 0.7, "speed, room and noise leave sound and lips on one clock"
 
 
+@pytest.mark.parametrize("frames", [25, 26])
+def test_the_shortest_clips_that_are_prepared_can_be_drawn(frames: int) -> None:
+    track = loud_track(seconds=frames / 25)
+    draw, generator = draw_of([track]), np.random.default_rng(0)
+    for _ in range(60):
+        audio, lips, *_ = draw.row(track, generator)
+        assert audio.shape == (32_000,) and lips.shape == (50, 12)
+
+
 def test_batches_are_the_same_for_the_same_step() -> None:
     draw = draw_of([loud_track()])
     first, second = (draw(np.random.default_rng([0, 5])) for _ in range(2))

@@ -81,6 +81,7 @@ def test_edge_takes_all_that_nano_has(tmp_path: Path, backbone: Backbone) -> Non
     grow.main(nano, "nano", edge, "edge", backbone)
     task = EditorTask(out, backbone)
     begin(task, out, edge, backbone)
+    assert not any(p.requires_grad for p in (*task.teacher.parameters(), *task.probe.parameters())), "what the lips encoder gives stays"
     for name, value in before.teacher.state_dict().items():
         assert torch.equal(task.teacher.state_dict()[name], value), name
     models = networks(out)

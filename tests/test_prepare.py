@@ -248,8 +248,13 @@ def test_a_long_video_becomes_several_clips(tmp_path: Path, monkeypatch: pytest.
     path = write_faces(tmp_path / "long.mp4", n=64)
     outcome, clips = prepare.prepare_video(path, tmp_path, 64, prepare.SHIPPED)
     assert outcome.startswith("2 kept without sound")
-    assert [name.split(".")[1] for name in clips] == ["long_000", "long_001"]
+    assert [name.split(".")[1] for name in clips] == ["long~000", "long~001"]
     assert [len(np.load(str(members["crops.npy"]))) for members in clips.values()] == [30, 30]
+
+
+def test_clips_of_a_video_are_never_called_like_another_video() -> None:
+    several = [f"{prepare.clip_name(Path('a/talk.mp4'))}~{i:03d}" for i in range(2)]
+    assert not {prepare.clip_name(Path(f"a/{name}.mp4")) for name in ("talk_000", "talk~000", "talk.001")} & set(several)
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:

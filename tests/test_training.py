@@ -170,6 +170,13 @@ def test_pairs_have_the_same_head_pose_and_another_mouth(tmp_path: Path) -> None
         assert all(abs(int(j) % 5 - i % 5) >= 2 for j in others), "the mouths that differ most"
 
 
+@pytest.mark.parametrize(("frames", "least"), [(2, 1), (3, 1), (7, 1), (8, 2), (40, 3)])
+def test_a_frame_is_never_its_own_reference(frames: int, least: int, tmp_path: Path) -> None:
+    np.save(tmp_path / "latents.npy", np.zeros((frames, 1, 2, 2), np.float16))
+    person = Person(tmp_path)
+    assert min(np.abs(person.apart(t) - t).min() for t in range(frames)) == least
+
+
 def test_there_may_be_more_people_than_files_may_be_open(tmp_path: Path) -> None:
     for i in range(100):
         folder = tmp_path / f"synthetic.{i}.0"

@@ -147,6 +147,12 @@ def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:
         chain.main(stages="editors", work=tmp_path)
     with pytest.raises(UserError, match="--data .*nowhere: no such folder or file"):
         chain.main(data=tmp_path / "nowhere", work=tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "clips").touch()
+    for options, words in (({"preset": "paper"}, "needs the folder of wav2vec 2.0 base"), ({"out": tmp_path / "mine"}, "is no bundle")):
+        with pytest.raises(UserError, match=words):
+            chain.main(data=tmp_path, work=tmp_path / "work", **options)
+    assert not (tmp_path / "work").exists() and (tmp_path / "mine" / "clips").exists()
     with pytest.raises(UserError, match=r"--weights .*: none of autoencoder, editor, .* is there"):
         ship.main(tmp_path, tmp_path / "out")
 

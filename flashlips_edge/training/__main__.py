@@ -3,7 +3,7 @@
     python -m flashlips_edge.training
     python -m flashlips_edge.training --share 0.001 --work work/trial --out work/trial/bundle     # does all of it run on my videos?
     python -m flashlips_edge.training --preset edge --start work/nano --work work/edge            # from nano's networks
-    python -m flashlips_edge.training --preset paper --sdxl sdxl-vae --vgg19 vgg19.safetensors --vggface2 resnet50.safetensors
+    python -m flashlips_edge.training --preset paper --sdxl sdxl-vae --wav2vec wav2vec2-base --vgg19 vgg19.safetensors
 
 On several GPUs the networks' stages run under torchrun, as training/loop.py shows; clips and latents are made by one process.
 """
@@ -118,6 +118,10 @@ def main(
         raise UserError(f"--stages {unknown[0]!r} is not one of {', '.join(every)}")
     if "clips" in chosen and not data.exists():
         raise UserError(f"--data {data}: no such folder or file; name one with training videos, or a file of training.pack")
+    if "audio-to-lips" in chosen:
+        audio_to_lips.check_features(load_preset(preset), preset, wav2vec)
+    if "export" in chosen:
+        export.check_out(out)
     for name in (name for name in every if name in chosen):
         began = time.monotonic()
         torch.manual_seed(0)  # first weights do not depend on what was done before: a killed run ends with the same ones

@@ -24,7 +24,7 @@ from flashlips_edge.files import write_bytes
 from flashlips_edge.models.layers import LIPS
 from flashlips_edge.models.lips import EXPRESSION, LipsEncoder
 from flashlips_edge.models.presets import load_preset
-from flashlips_edge.training.checkpoint import load_weights
+from flashlips_edge.training.checkpoint import load_constants, load_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import MASKED_SHARE, Backbone, Checker, EditorLoss, EditorTask, load_decoder, start_from_teacher
 from flashlips_edge.training.feature_files import feature_networks
@@ -69,7 +69,7 @@ class Opening:
         self.reader = LipsEncoder(**preset["lips"])
         load_weights(weights / "lips_encoder.safetensors", self.reader)
         self.reader.eval().requires_grad_(False)
-        self.direction = torch.tensor(json.loads((weights / "lips.json").read_text())["opening"])
+        self.direction = torch.tensor(load_constants(weights)["opening"])
         sets = {name: [p for p in people if p.set_name == name] for name in sorted({p.set_name for p in people})}
         self.people = [p for chosen in sets.values() for p in chosen[:: -(-len(chosen) // CLIPS)] if len(p) > FRAMES]
 

@@ -1,4 +1,4 @@
-"""Stage 7 of the recipe: speech to lips by flow matching (FlashLips, section 3.4), speech encoder and velocity field together.
+"""Stage 8 of the recipe: speech to lips by flow matching (FlashLips, section 3.4), speech encoder and velocity field together.
 
 python -m flashlips_edge.training.audio_to_lips --clips work/clips --weights work/nano
 
@@ -8,7 +8,6 @@ At preset paper the speech encoder is wav2vec 2.0, as published and frozen: --wa
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +26,7 @@ from flashlips_edge.models.wav2vec import load_wav2vec
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
 from flashlips_edge.talking.identity import choose_references
 from flashlips_edge.training.another_voice import another_room, another_throat, any_speed, faster
-from flashlips_edge.training.checkpoint import load_weights, save_weights
+from flashlips_edge.training.checkpoint import load_constants, load_weights, save_weights
 from flashlips_edge.training.clips import load_clips
 from flashlips_edge.training.command import command
 from flashlips_edge.training.loop import Losses, Schedule, train
@@ -72,7 +71,7 @@ class Draw:
         """One of the batch."""
         count = len(track.lips)
         speed = min(any_speed(generator), count / self.window)
-        first = int(generator.integers(0, count - int(np.ceil(self.window * speed)) + 1))
+        first = int(generator.integers(0, max(0, count - int(np.ceil(self.window * speed))) + 1))
         piece = track.waveform[first * SAMPLES_PER_STEP :][: round(self.window * speed * SAMPLES_PER_STEP)]
         waveform = another_room(faster(piece, self.window * SAMPLES_PER_STEP), generator)
         audio = waveform if self.hears_waveforms else another_throat(log_mel(waveform), generator)
@@ -111,7 +110,14 @@ def split(tracks: list[Track], left_out: list[str]) -> tuple[list[Track], list[T
     if left_out and not watched:
         raise UserError(f"--leave-out {left_out[0]}: no clip's name begins so; the first clip is {tracks[0].name}")
     taught = [t for t in tracks if t not in watched]
-    return taught, watched or tracks
+    return taught or tracks, watched or tracks
+
+
+def check_features(sizes: dict[str, Any], preset: str, wav2vec: Path | None) -> None:
+    """Raises UserError where a preset that hears through wav2vec 2.0 has none, or another has one."""
+    if ("wav2vec" in sizes) != (wav2vec is not None):
+        needs = "needs the folder of wav2vec 2.0 base in" if wav2vec is None else f"has a speech encoder of its own; leave out {wav2vec} in"
+        raise UserError(f"preset {preset} {needs} --wav2vec")
 
 
 def teach(
@@ -150,13 +156,11 @@ def main(
 ) -> None:
     """Train speech encoder and audio-to-lips."""
     sizes = load_preset(preset)
-    if ("wav2vec" in sizes) != (wav2vec is not None):
-        needs = "needs the folder of wav2vec 2.0 base in" if wav2vec is None else f"has a speech encoder of its own; leave out {wav2vec} in"
-        raise UserError(f"preset {preset} {needs} --wav2vec")
+    check_features(sizes, preset, wav2vec)
     student = LipsEncoder(**sizes["lips"])
     load_weights(weights / "lips_encoder.safetensors", student)
     lips = lips_of(student.eval(), sizes["lips"].get("face_size", FACE_SIZE))
-    opening = np.float32(json.loads((weights / "lips.json").read_text())["opening"])
+    opening = np.float32(load_constants(weights)["opening"])
     flow, recorded = sizes["audio_to_lips"], load_clips(clips)
     taught, watched = split(load_tracks(recorded, lips, opening, flow["emotions"]), leave_out or [])
     if synthetic:

@@ -59,7 +59,7 @@ def main(
     sizes = load_preset(preset)
     batch = max(LEAST_BATCH, sizes["training"]["batch"])
     every = load_clips(clips)
-    train_clips = [c for c in every if not c.held_out]
+    train_clips = [c for c in every if not c.held_out] or every
     weights = set_weights(train_clips)
     watched = [c for c in every if c.held_out] or every
     frames = np.concatenate([c.crops[len(c.crops) // 2][None] for c in watched[:: max(1, len(watched) // 32)]])

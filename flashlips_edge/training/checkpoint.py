@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -18,11 +20,28 @@ def save_weights(path: Path, module: nn.Module) -> None:
         save_file({k: v.detach().float().contiguous() for k, v in module.state_dict().items()}, temporary)
 
 
+def load_constants(weights: Path) -> dict[str, list[float]]:
+    """What the lips encoder's numbers mean, of a folder of weights. Raises UserError where nothing says so."""
+    path = weights / "lips.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise UserError(f"{path}: missing or damaged; run the training stage lips-encoder first") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises UserError for a file that is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError:
+        raise UserError(f"{path}: damaged; delete it and run the training stage that writes it again") from None
+
+
 def load_weights(path: Path, module: nn.Module) -> None:
     """Load weights that ``save_weights`` wrote. Raises UserError where there are none, or another network's."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the training stage that writes it first")
-    fill(module, load_file(path), path)
+    fill(module, read_tensors(path), path)
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -47,7 +66,7 @@ def save_state(path: Path, step: int, seconds: float, module: nn.Module, average
 
 def load_state(path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
     """Restore what ``save_state`` wrote; gives the step to go on from and the seconds spent. UserError for another network's state."""
-    tensors = load_file(path)
+    tensors = read_tensors(path)
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

@@ -70,9 +70,13 @@ def start_file(weights: Path, backbone: Backbone) -> Path:
 
 
 def begin(task: EditorTask, preset: dict[str, Any], weights: Path, backbone: Backbone) -> None:
-    """All of ``task`` as it was grown, else teacher and probe as the stage before left them in the folder ``weights``."""
+    """All of ``task`` as it was grown, else teacher and probe as the stage before left them in the folder ``weights``.
+
+    A grown one's lips vector stays what the lips encoder and audio to lips, which were taken as they are, make of a face."""
     if start_file(weights, backbone).is_file():
         load_weights(start_file(weights, backbone), task)
+        task.teacher.requires_grad_(False)
+        task.probe.requires_grad_(False)
     else:
         start_from_teacher(task, preset, weights)
 

@@ -5,7 +5,6 @@ python -m flashlips_edge.training.export --weights work/nano --out flashlips_edg
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,7 +23,7 @@ from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLDecoder, load_sdxl
 from flashlips_edge.models.wav2vec import Wav2Vec, load_wav2vec
 from flashlips_edge.training.boxes import MASK
-from flashlips_edge.training.checkpoint import load_weights
+from flashlips_edge.training.checkpoint import load_constants, load_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption
 from flashlips_edge.training.latents import SdxlFolder
@@ -32,6 +31,7 @@ from flashlips_edge.training.latents import SdxlFolder
 OPSET = 18
 TOLERANCE = 2e-3  # largest difference between torch and ONNX Runtime, in units of the output's own largest value
 LICENCE = Path(__file__).parents[2] / "LICENSE"
+CARD = "MODEL_CARD.md"
 Wav2VecFolder = Annotated[Optional[Path], typer.Option("--wav2vec", help="folder of wav2vec 2.0 base, for presets that hear with it")]  # noqa: UP045
 
 
@@ -113,6 +113,17 @@ def export_graph(name: str, model: nn.Module, inputs: dict[str, Tensor], folder:
     }
 
 
+def card_of(weights: Path) -> Path | None:
+    """The model card that lies with the weights; None where there is none."""
+    return weights / CARD if (weights / CARD).is_file() else None
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError where ``out`` is something else than a bundle, which a new bundle would take the place of."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file()):
+        raise UserError(f"--out {out}: is there and is no bundle; name a new folder, or one that holds a bundle")
+
+
 def export(
     preset_name: str,
     weights: Path | None,
@@ -122,13 +133,15 @@ def export(
     sdxl: Path | None = None,
     wav2vec: Path | None = None,
 ) -> Path:
-    """Make the bundle in a folder beside ``out`` and put it in its place when it is whole."""
+    """Make the bundle in a folder beside ``out`` and put it in its place when it is whole, with the weights' own card unless told."""
     preset = load_preset(preset_name)
+    check_out(out)
     models = load_graphs(preset, weights, backbone, sdxl, wav2vec)
     others = [f"{name} under its own" for name, folder in (("the SDXL VAE", sdxl), ("wav2vec 2.0", wav2vec)) if folder is not None]
     lips = {"opening": [1.0] + [0.0] * 11, "closed": [0.0] * 12}
     if weights:
-        lips = json.loads((weights / "lips.json").read_text())
+        lips = load_constants(weights)
+        card = card or card_of(weights)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as temporary:
         folder = Path(temporary) / "bundle"
@@ -136,7 +149,7 @@ def export(
         graphs = {name: export_graph(name, models[name], inputs, folder) for name, inputs in examples(preset).items()}
         shutil.copyfile(LICENCE, folder / "LICENSE")
         if card is not None:
-            shutil.copyfile(card, folder / "MODEL_CARD.md")
+            shutil.copyfile(card, folder / CARD)
         fields = {
             "preset": preset_name,
             "crop_size": preset["crop_size"],
@@ -159,14 +172,20 @@ def export(
 
 def main(
     weights: Annotated[Path | None, typer.Option(help="folder of trained weights; none: an untrained bundle, for tests")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the bundle")] = Path("flashlips_edge/bundles/nano"),
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the bundle; default, of trained weights: flashlips_edge/bundles/PRESET")
+    ] = None,
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    card: Annotated[Path | None, typer.Option(help="the model card to put in")] = None,
+    card: Annotated[Path | None, typer.Option(help="the model card to put in; default: the weights' own")] = None,
     backbone: BackboneOption = Backbone.UNET,
     sdxl: SdxlFolder = None,
     wav2vec: Wav2VecFolder = None,
 ) -> None:
     """Export trained weights as a bundle."""
+    if out is None:
+        if weights is None:
+            raise UserError("--out is missing: an untrained bundle does not take the place of a shipped one")
+        out = Path("flashlips_edge/bundles") / preset
     folder = export(preset, weights, out, card, backbone, sdxl, wav2vec)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")

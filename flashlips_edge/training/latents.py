@@ -33,7 +33,7 @@ from flashlips_edge.training.pace import pace
 
 VARIANTS = {"grid_s1": 2, "grid_multi": 40, "crema_d": 32, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
 STRIDE = {"grid_s1": 1, "synthetic": 1, "demo": 1}  # every n-th frame, elsewhere every second
-MAX_CLIPS = {"grid_s1": 160}
+MAX_CLIPS = {"grid_s1": 700}
 SdxlFolder = Annotated[Optional[Path], typer.Option("--sdxl", help="folder of the SDXL VAE; none: the autoencoder of our own")]  # noqa: UP045
 
 

@@ -1,4 +1,4 @@
-"""Stage 6 of the recipe: the lips encoder, distilled from the teacher onto the whole, unaligned face (FlashLips, section 3.3).
+"""Stage 7 of the recipe: the lips encoder, distilled from the teacher onto the whole, unaligned face (FlashLips, section 3.3).
 
     python -m flashlips_edge.training.lips_encoder --latents work/latents --weights work/nano
 

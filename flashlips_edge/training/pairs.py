@@ -97,8 +97,8 @@ class Person:
         return others[np.argsort(alike[others], kind="stable")[:NEAR]]
 
     def apart(self, t: int) -> np.ndarray:
-        """The frames that may be references of frame ``t``: not itself and not its neighbours."""
-        return np.flatnonzero(np.abs(np.arange(len(self)) - t) >= min(3, len(self) // 4))
+        """The frames that may be references of frame ``t``: not itself, if there is another, and not its neighbours."""
+        return np.flatnonzero(np.abs(np.arange(len(self)) - t) >= max(min(1, len(self) - 1), min(3, len(self) // 4)))
 
     def references(self, t: int, generator: np.random.Generator, count: int) -> np.ndarray:
         """Frames to refer to: any, or, as on the run path, some that look alike among them."""
@@ -196,13 +196,13 @@ def picture(pictures: Tensor) -> Tensor:
 
 
 def load_people(folder: Path) -> tuple[list[Person], list[Person]]:
-    """The people to learn from and those who watch; all of them watch where none was held out. Raises UserError without people."""
+    """The people to learn from and those who watch; all of them where there are none of a kind. Raises UserError without people."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each array that was looked at stays open
     people = [Person(p.parent) for p in sorted(folder.glob("*/latents.npy"))]
     if not people:
         raise UserError(f"--latents {folder}: no cached latents; run python -m flashlips_edge.training.latents first")
-    return [p for p in people if not p.held_out], [p for p in people if p.held_out] or people
+    return [p for p in people if not p.held_out] or people, [p for p in people if p.held_out] or people
 
 
 def person_weights(people: list[Person], set_weight: Mapping[str, float] = SET_WEIGHT) -> np.ndarray:

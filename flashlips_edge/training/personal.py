@@ -29,7 +29,7 @@ from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.talking.avatar_folder import BUNDLE, write_record
 from flashlips_edge.training import boxes, export, synthetic_clips
-from flashlips_edge.training.checkpoint import load_weights, save_weights
+from flashlips_edge.training.checkpoint import load_constants, load_weights, save_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.critic import Critic, sharp_terms
 from flashlips_edge.training.editor import LIPS_NOISE, load_decoder, psnr
@@ -169,7 +169,7 @@ def make(videos: list[Path], consent: str, out: Path, weights: Path, steps: int,
         work, folder = Path(temporary), Path(temporary) / "avatar"
         folder.mkdir()
         figures = fine_tune(videos, load_preset(preset_name), weights, work, steps)
-        export.export(preset_name, work / "weights", folder / BUNDLE, weights / "MODEL_CARD.md")
+        export.export(preset_name, work / "weights", folder / BUNDLE, export.card_of(weights))
         video = f"video{videos[0].suffix.lower()}"
         shutil.copyfile(videos[0], folder / video)
         write_record(folder, video, consent, figures)
@@ -194,6 +194,8 @@ def main(
         raise UserError(f"VIDEO {missing[0]}: no such file")
     if not (weights / "editor.safetensors").is_file():
         raise UserError(f"--weights {weights}: no editor.safetensors there; the shipped set is {SHIPPED}")
+    export.load_graphs(load_preset(preset), weights)  # before the long work: what is missing there, or of another preset
+    load_constants(weights)
     figures = make(videos, consent, out, weights, steps, preset)
     print(f"{out}: mouth hidden {figures['mouth_hidden_db_before']:.1f} dB before, {figures['mouth_hidden_db']:.1f} dB after {steps} steps")
 

@@ -69,13 +69,14 @@ def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared
         notes.append(f"dropped: {error}")
     notes = notes or ["dropped: it shows no face for as long as a second"]
     outcome = "; ".join(f"{count} {note}" for note, count in Counter(notes).items())
-    names = [name] if len(notes) == 1 else [f"{name}_{i:03d}" for i in range(len(clips))]
+    names = [name] if len(notes) == 1 else [f"{name}~{i:03d}" for i in range(len(clips))]
     return Prepared(outcome, dict(zip(names, clips)))
 
 
 def clip_name(path: Path) -> str:
-    """``<folder>.<file>``, without further dots: the folder is the clip's set."""
-    return f"{path.resolve().parent.name.replace('.', '_')}.{path.stem.replace('.', '_')}"
+    """``<folder>.<file>``, without further dots, and ``~``, which numbers a video's clips: the folder is the clip's set."""
+    folder, file = (part.replace(".", "_").replace("~", "_") for part in (path.resolve().parent.name, path.stem))
+    return f"{folder}.{file}"
 
 
 def check_sound(piece: Piece, waveform: np.ndarray | None, why: str, weights: Path) -> tuple[np.ndarray | None, str, dict[str, float]]:

@@ -2,7 +2,7 @@
 
     python -m flashlips_edge.training.ship --weights work/edge/edge --out shipped/edge
 
-A stage that starts from them reads them as it reads its own: training.export, training.personal, make bundle WEIGHTS=shipped/edge.
+A stage that starts from them reads them as it reads its own: training.personal; make bundle PRESET=edge WEIGHTS=shipped/edge.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def main(
     people: Annotated[int, typer.Option(help="how many")] = 160,
     out: Annotated[Path, typer.Option(help="folder for the shards")] = Path("work/clips"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper: the size of the crops")] = "nano",
-    workers: Annotated[int, typer.Option(help="processes")] = 2,
+    workers: Annotated[int, typer.Option(help="processes", min=1)] = 2,
 ) -> None:
     """Render training clips of the synthetic head."""
     size = load_preset(preset)["crop_size"]

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Optional
 import numpy as np
 import torch
 import typer
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -96,7 +97,7 @@ def measure(name: str, backbone: Backbone, count: int, samples: int | None = Non
                 torch.cuda.synchronize()
             yield
 
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused attention is not counted everywhere
         next(steps())
     return {
         "preset": name,
