@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,14 +19,17 @@ from clips import write_clip
 from faces import write_faces
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.evaluation import folder, html, plots, report, sheets, speed
+from flashlips_edge.evaluation import costs, folder, html, plots, report, run_path, self_drive, sheets, speed
 from flashlips_edge.evaluation.__main__ import main
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.landmarks import LipReader
+from flashlips_edge.evaluation.left_out import each as left_out_each
 from flashlips_edge.evaluation.marks import reached
-from flashlips_edge.evaluation.parts import Findings
+from flashlips_edge.evaluation.parts import QUICK_NS, Findings
 from flashlips_edge.evaluation.protocols import Scene
 from flashlips_edge.evaluation.recordings import Recording
+from flashlips_edge.evaluation.takes import Result
+from flashlips_edge.face.detect import Box
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.media.video_writer import VideoWriter
 
@@ -82,6 +87,85 @@ def test_a_video_without_a_face_or_sound_is_refused_by_name(data_path: Callable[
         Recording.open(tmp_path / "grey.mp4", 160, None, tmp_path)
     with pytest.raises(UserError, match="mute.mp4: there is no sound"):
         Recording.open(tmp_path / "mute.mp4", 160, None, tmp_path).sound()
+
+
+def test_a_slow_video_is_looked_at_for_25_faces(tmp_path):
+    path = write_faces(tmp_path / "slow.mp4", n=40, rate=15)
+    (tmp_path / "store").mkdir()
+    assert len(Recording.open(path, 64, None, tmp_path / "store", QUICK_NS).crops) == 25
+    assert len(Recording.open(path, 64, None, tmp_path / "store", 2_000_000_000).crops) == 30
+
+
+def test_clips_that_differ_in_their_suffix_alone_have_two_names(tmp_path):
+    paths = [tmp_path / "talk" / name for name in ("a.mov", "a.mp4", "b.mp4")]
+    (tmp_path / "talk").mkdir()
+    for path in (*paths, tmp_path / "talk" / "b.align"):
+        path.touch()
+    assert [recording(path).name for path in paths] == ["talk.a.mov", "talk.a.mp4", "talk.b"]
+
+
+def recording(path: Path, first: int = 0) -> Recording:
+    """26 frames of a video from this one on; their crops are noise."""
+    numbers = np.arange(first, first + 26)
+    crops = np.random.default_rng(0).integers(0, 255, (26, 64, 64, 3)).astype(np.uint8)
+    return Recording(path, numbers, numbers * 40_000_000, [Box(8, 8, 24, 24)] * 26, crops, None)
+
+
+def test_a_face_that_comes_after_the_sound_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"late\.mp4 shows its first face only after the sound"):
+        Result.read(write_clip(tmp_path / "result.mp4", n=5), recording(tmp_path / "late.mp4", first=30), None)
+
+
+def test_what_fails_is_left_out_and_the_rest_is_measured():
+    left_out: dict[str, str] = {}
+    found = left_out_each("speech", [Path("a"), Path("b.mp4"), Path("3")], lambda path: int(path.name, 16), left_out)
+    assert found == [10, 3]
+    assert left_out == {"speech on b.mp4": "ValueError: invalid literal for int() with base 16: 'b.mp4'"}
+
+
+def test_a_run_that_takes_too_long_is_an_error_like_one_that_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_path, "LIMIT_S", 0.01)
+    with pytest.raises(RuntimeError, match=r"-m flashlips_edge\.run .* was not done after 0\.01 s"):
+        run_path.lip_sync(tmp_path / "out.mp4", "nano", avatar="a.mp4", audio="a.wav")
+
+
+def test_parts_and_clips_that_fail_do_not_cost_the_report(monkeypatch, tmp_path, capsys):
+    (tmp_path / "talk").mkdir()
+    for name in ("one", "two"):
+        write_faces(tmp_path / "talk" / f"{name}.mp4", n=26)
+
+    def run(out: Path, bundle: str, avatar: Path, driver: Path) -> None:
+        if avatar.stem == "one":
+            raise RuntimeError("it ended with 2")
+        shutil.copy(driver, out)
+
+    def fails(*_: object) -> None:
+        raise ValueError("these networks cannot be counted")
+
+    monkeypatch.setattr(self_drive, "lip_sync", run)
+    monkeypatch.setattr(costs, "measure", fails)
+    main([str(tmp_path / "talk"), "--parts", "costs,self_drive", "--out", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["self_drive.outside_db.talk"] > 40
+    left_out = json.loads((tmp_path / "out" / "evaluation.meta.json").read_text())["left_out"]
+    assert left_out["costs"] == "ValueError: these networks cannot be counted"
+    assert left_out["self_drive on talk.one"] == "RuntimeError: it ended with 2"
+    assert "self_drive on talk.one" in capsys.readouterr().out and (tmp_path / "out" / "report.html").is_file()
+
+
+def test_of_a_long_video_only_what_is_looked_at_is_run(monkeypatch, tmp_path):
+    path, clip = write_clip(tmp_path / "long.mp4", n=60), recording(tmp_path / "long.mp4")
+    assert clip.is_cut and not replace(clip, numbers=np.arange(50), pts_ns=np.arange(50) * 40_000_000).is_cut
+    lengths = []
+
+    def run(out: Path, bundle: str, avatar: Path, driver: Path) -> None:
+        with VideoFile(driver) as video:
+            lengths.append(sum(1 for _ in video))
+        shutil.copy(driver, out)
+
+    monkeypatch.setattr(self_drive, "lip_sync", run)
+    left_out: dict[str, str] = {}
+    assert "codec_db" in self_drive.measure([clip], "nano", tmp_path, left_out) and left_out == {}
+    assert lengths == [26] and path.is_file()
 
 
 def test_a_judge_that_is_missing_is_named(tmp_path):
@@ -218,6 +302,8 @@ def test_a_quick_evaluation_of_a_folder(data_path: Callable[[str], Path], reader
     (tmp_path / "talk").mkdir()
     (tmp_path / "talk" / "man.mpg").symlink_to(data_path("test/grid_s1/bbaf4p.mpg").resolve())
     (tmp_path / "talk" / "torn.mp4").write_bytes(b"this is no video")
+    (tmp_path / "talk" / "photos").mkdir()
+    (tmp_path / "talk" / "photos" / "torn.jpg").write_bytes(b"this is no picture")
     command = [sys.executable, "-m", "flashlips_edge.evaluation", "talk", "--quick", "--models", str(reader.folder)]
     command += ["--parts", "costs,autoencoder,same_face,control,speech", "--out", "found"]
     run = start(command, repo, tmp_path)
@@ -234,6 +320,7 @@ def test_a_quick_evaluation_of_a_folder(data_path: Callable[[str], Path], reader
     assert found["frozen.own.lip_jitter.talk"] < found["random.own.lip_jitter.talk"]
     left_out = json.loads((tmp_path / "found" / "evaluation.meta.json").read_text())["left_out"]
     assert "talk/torn.mp4" in left_out and "torn.mp4" in run.stdout
+    assert left_out["control on torn.jpg"] == "talk/photos/torn.jpg cannot be read as a picture."
     assert ("offset" in run.stdout) != any("SyncNet" in name for name in left_out)
     assert "<svg" in (tmp_path / "found" / "report.html").read_text()
     assert (tmp_path / "found" / "speech.talk.man.png").stat().st_size > 0

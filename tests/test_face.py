@@ -268,3 +268,8 @@ def test_a_detector_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("not a network")
     with pytest.raises(UserError, match="not a YuNet model"):
         YuNetDetector(tmp_path / "text.onnx")
+
+
+def test_another_network_is_no_detector(repo: Path) -> None:
+    with pytest.raises(UserError, match=r"latent_encoder\.onnx: not a YuNet model"):
+        YuNetDetector(repo / "flashlips_edge" / "bundles" / "nano" / "latent_encoder.onnx")

@@ -12,6 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed: pip install '.[build]'")
 
+from safetensors.torch import save_file  # noqa: E402
+
+from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.media.video_file import VideoFile  # noqa: E402
 from flashlips_edge.models.features import SHIPPED, FeatureNetwork, likeness, load_features  # noqa: E402
 from flashlips_edge.training import features  # noqa: E402
@@ -79,6 +82,16 @@ def test_two_people_are_learned(tmp_path: Path) -> None:
     network = load_features(tmp_path / "out" / "features.safetensors")
     face = picture(torch.from_numpy(np.load(tmp_path / "latents" / "synthetic.1.0" / "face.npy")))
     assert network.embed(face).shape == (4, 64)
+
+
+def test_weights_of_another_network_are_no_judge(tmp_path: Path) -> None:
+    path = tmp_path / "features.safetensors"
+    save_file({"picture.1.weight": torch.zeros(48, 16, 3, 3)}, path)
+    with pytest.raises(UserError, match=r"features\.safetensors: stages\.0\.halve\.weight is missing; give the weights"):
+        load_features(path)
+    path.write_bytes(b"these are no weights")
+    with pytest.raises(UserError, match=r"features\.safetensors: no such safetensors file, or a damaged one"):
+        load_features(path)
 
 
 def test_clips_of_one_man_are_one_class(tmp_path: Path) -> None:

@@ -159,3 +159,7 @@ def test_a_wrong_feature_file_is_one_sentence(tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "part.safetensors")
     with pytest.raises(UserError, match=r"--vgg19 .*features\.0\.bias is missing; the weights of Vgg19"):
         feature_networks(tmp_path / "part.safetensors", tmp_path / "part.safetensors")
+    other = {**Vgg19().state_dict(), "features.2.weight": torch.zeros(128, 64, 3, 3)}  # torchvision numbers VGG-16 alike
+    save_file(other, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=r"--vgg19 .*features\.2\.weight is \[128, 64, 3, 3\] and must be \[64, 64, 3, 3\]"):
+        feature_networks(tmp_path / "other.safetensors", None)

@@ -243,6 +243,11 @@ def test_a_clip_ends_where_the_face_or_the_scene_does(tmp_path: Path) -> None:
     assert found[2:] == [(73, 30)]
 
 
+def test_at_four_pictures_a_second_each_is_no_gap(tmp_path: Path) -> None:
+    with VideoFile(write_faces(tmp_path / "slow.mp4", n=30, rate=4)) as video:
+        assert [len(piece.crops) for piece in pieces(video, 64)] == [30]
+
+
 def test_a_long_video_becomes_several_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flashlips_edge.training.pieces.MAX_NS", 1_200_000_000)
     path = write_faces(tmp_path / "long.mp4", n=64)

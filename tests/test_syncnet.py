@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
 pytest.importorskip("safetensors", reason="safetensors is not installed: pip install '.[build]'")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.media.audio_file import read_audio  # noqa: E402
 from flashlips_edge.media.video_file import VideoFile  # noqa: E402
@@ -86,6 +88,19 @@ def test_too_little_to_compare_is_an_error(network: SyncNet) -> None:
 def test_missing_weights_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--syncnet .*there is no such file; give the weights"):
         load_syncnet(tmp_path / "none.safetensors")
+
+
+def test_weights_that_are_damaged_or_another_network_s_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"these are no weights")
+    with pytest.raises(UserError, match=r"--syncnet .*weights\.safetensors: no such safetensors file, or a damaged one; give the weights"):
+        load_syncnet(path)
+    save_file(SyncNet(width=96).state_dict(), path)
+    with pytest.raises(UserError, match=r"--syncnet .*weights\.safetensors: .* is \[.*\] and must be \[.*\]; give the weights"):
+        load_syncnet(path)
+    save_file({"stages.0.halve.weight": torch.zeros(24, 3, 3, 3)}, path)
+    with pytest.raises(UserError, match=r"--syncnet .*weights\.safetensors: picture\.1\.weight is missing; give the weights"):
+        load_syncnet(path)
 
 
 @given(gaps=st.lists(st.integers(1_000_000, 130_000_000), min_size=1, max_size=60))

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 
 from flashlips_edge.bundle import Bundle
+from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.landmarks import LipReader
+from flashlips_edge.evaluation.left_out import each
 from flashlips_edge.evaluation.metrics import in_order
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
 from flashlips_edge.evaluation.recordings import Recording
@@ -17,6 +19,7 @@ from flashlips_edge.face.crop import cut, paste
 from flashlips_edge.face.detect import Box, HaarDetector
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
+WAYS = ("between", "along")
 LEVELS = 5
 FRAMES_PER_CLIP = 6
 EXTREMES = 3  # frames whose mean lips vector stands for most closed and most open
@@ -54,47 +57,60 @@ def respond(
     return np.array(openings), faces
 
 
-def measure(bundle: Bundle, networks: Networks, reader: LipReader, clips: list[Recording]) -> tuple[dict[str, float], sheets.Rows]:
+def measure(
+    bundle: Bundle, networks: Networks, reader: LipReader, clips: list[Recording], left_out: dict[str, str]
+) -> tuple[dict[str, float], sheets.Rows]:
     """Per way of opening: share of faces in order, range in shares of the face's own, smallest step; and rows for a sheet.
 
     The two ways: `between` the clip's own most closed and most open lips, `along` the bundle's opening direction."""
-    found: dict[str, list[np.ndarray]] = {"between": [], "along": []}
-    own_ranges, rows = [], []
-    for clip in clips:
-        which = np.unique(np.linspace(0, len(clip.crops) - 1, FRAMES_PER_CLIP).astype(int))
-        images, boxes = clip.pictures(which), [clip.boxes[i] for i in which]
-        lips = lips_of(networks, clip.crops)
-        ways = {"between": levels_between(lips, clip.openings), "along": levels_along(lips, bundle.lips_opening)}
-        for way, levels in ways.items():
-            openings, faces = respond(networks, reader, images, boxes, levels)
-            found[way].append(openings)
-            rows.append((f"{clip.path.stem}\n{way}\n{_row(openings)}", faces))
-        ordered = np.sort(clip.openings)
-        own_ranges.append(ordered[-EXTREMES:].mean() - ordered[:EXTREMES].mean())
+    found = each("control", clips, lambda clip: _clip(bundle, networks, reader, clip), left_out)
+    own_ranges = [own_range for _, own_range, _ in found]
     metrics = {}
-    for way, openings in found.items():
+    for way in WAYS if found else ():
+        openings = [tracks[way] for tracks, _, _ in found]
         ranges = [track[-1] - track[0] for track in openings]
         metrics[f"{way}.in_order"] = float(np.mean([in_order(track) for track in openings]))
         metrics[f"{way}.range"] = float(np.mean(np.array(ranges) / own_ranges))
         metrics[f"{way}.smallest_step"] = float(min(np.diff(track).min() for track in openings))
-    return metrics, rows
+    return metrics, [row for _, _, rows in found for row in rows]
 
 
-def measure_photos(networks: Networks, reader: LipReader, paths: list[Path], driver: Recording) -> tuple[dict[str, float], sheets.Rows]:
+def _clip(bundle: Bundle, networks: Networks, reader: LipReader, clip: Recording) -> tuple[dict[str, np.ndarray], float, sheets.Rows]:
+    """Openings [5] by way, the range of the face's own, and the clip's rows."""
+    which = np.unique(np.linspace(0, len(clip.crops) - 1, FRAMES_PER_CLIP).astype(int))
+    images, boxes = clip.pictures(which), [clip.boxes[i] for i in which]
+    lips = lips_of(networks, clip.crops)
+    tracks, rows = {}, []
+    for way, levels in zip(WAYS, (levels_between(lips, clip.openings), levels_along(lips, bundle.lips_opening))):
+        tracks[way], faces = respond(networks, reader, images, boxes, levels)
+        rows.append((f"{clip.path.stem}\n{way}\n{_row(tracks[way])}", faces))
+    ordered = np.sort(clip.openings)
+    return tracks, float(ordered[-EXTREMES:].mean() - ordered[:EXTREMES].mean()), rows
+
+
+def measure_photos(
+    networks: Networks, reader: LipReader, paths: list[Path], driver: Recording, left_out: dict[str, str]
+) -> tuple[dict[str, float], sheets.Rows]:
     """Share of photos that open in order with the driver's lips vectors, their mean range (opening), and rows for a sheet."""
     levels = levels_between(lips_of(networks, driver.crops), driver.openings)
-    tracks, rows = [], []
-    for path in paths:
-        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        boxes = HaarDetector()(image)[:1]
-        if boxes:
-            openings, faces = respond(networks, reader, [image], boxes, levels)
-            tracks.append(openings)
-            rows.append((f"{path.stem}\n{_row(openings)}", faces))
-    if not tracks:
-        return {}, rows
-    in_order_share = float(np.mean([in_order(track) for track in tracks]))
-    return {"in_order": in_order_share, "range": float(np.mean([track[-1] - track[0] for track in tracks]))}, rows
+    found = each("control", paths, lambda path: _photo(networks, reader, path, levels), left_out)
+    if not found:
+        return {}, []
+    in_order_share = float(np.mean([in_order(track) for track, _ in found]))
+    return {"in_order": in_order_share, "range": float(np.mean([track[-1] - track[0] for track, _ in found]))}, [row for _, row in found]
+
+
+def _photo(networks: Networks, reader: LipReader, path: Path, levels: np.ndarray) -> tuple[np.ndarray, tuple[str, list[np.ndarray]]]:
+    """Openings [5] and the photo's row."""
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise UserError(f"{path} cannot be read as a picture.")
+    image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    boxes = HaarDetector()(image)[:1]
+    if not boxes:
+        raise UserError(f"{path} shows no face.")
+    openings, faces = respond(networks, reader, [image], boxes, levels)
+    return openings, (f"{path.stem}\n{_row(openings)}", faces)
 
 
 def _row(openings: np.ndarray) -> str:

@@ -18,11 +18,16 @@ def sets_of(folder: Path, quick: bool = False) -> dict[str, list[Path]]:
     folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
     found: dict[str, list[Path]] = {}
     for place in folders:
-        found.setdefault(place.resolve().name, []).extend(_files(place, VIDEOS))
+        found.setdefault(place.resolve().name, []).extend(videos_in(place))
     sets = {name: sorted({paths[0], paths[-1]}) if quick else paths for name, paths in found.items() if paths}
     if not sets:
         raise UserError(f"FOLDER {folder} holds no videos; it or the folders in it must hold {', '.join(VIDEOS)} files.")
     return sets
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The folder's own videos, in order of their names."""
+    return _files(folder, VIDEOS)
 
 
 def photos_of(folder: Path) -> list[Path]:

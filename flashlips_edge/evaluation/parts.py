@@ -13,6 +13,7 @@ from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import autoencoder, control, costs, folder, same_face, self_drive, sheets, speed
 from flashlips_edge.evaluation.judges import Judges
+from flashlips_edge.evaluation.left_out import each, reason
 from flashlips_edge.evaluation.protocols import Scene, Studio
 from flashlips_edge.evaluation.recordings import LIMIT_NS, Recording, partners
 from flashlips_edge.media.video_file import VideoFile
@@ -51,8 +52,8 @@ class Evaluation:
                 try:
                     clip = Recording.open(path, self.bundle.crop_size, judges.reader, store, QUICK_NS if quick else LIMIT_NS)
                     self._sets.setdefault(name, []).append(clip)
-                except UserError as error:
-                    refused[f"{name}/{path.name}"] = str(error)
+                except Exception as error:  # one odd video must not cost the others
+                    refused[f"{name}/{path.name}"] = reason(error)
         if not self._sets:
             raise UserError(f"FOLDER {videos} holds no video that can be measured: {next(iter(refused.values()))}")
         self.findings.left_out |= refused
@@ -64,10 +65,13 @@ class Evaluation:
             raise UserError(f"--out {work}: {error.strerror}; name a folder that can be written") from None
 
     def run(self, part: str) -> Iterator[tuple[str, float]]:
-        """The part's figures, which also go to the findings."""
-        for name, value in getattr(self, part)():
-            self.findings.metrics[name] = float(value)
-            yield name, float(value)
+        """The part's figures, which also go to the findings. Where it fails it ends, and is left out by name."""
+        try:
+            for name, value in getattr(self, part)():
+                self.findings.metrics[name] = float(value)
+                yield name, float(value)
+        except Exception as error:  # the report is written at the end: what the other parts found must reach it
+            self.findings.left_out[part] = reason(error)
 
     def costs(self) -> Iterator[tuple[str, float]]:
         """Operations per frame and the bundle's size."""
@@ -78,15 +82,15 @@ class Evaluation:
     def autoencoder(self) -> Iterator[tuple[str, float]]:
         """The mouth box, encoded and decoded."""
         for name, members in self._sets.items():
-            value, rows = autoencoder.measure(self._networks, members)
-            self._page(f"autoencoder.{name}", sheets.sheet(rows, captions=["source", "result"] * 2))
-            yield f"autoencoder.mouth_db.{name}", value
+            values, rows = autoencoder.measure(self._networks, members, self.findings.left_out)
+            self._page(f"autoencoder.{name}", rows, captions=["source", "result"] * 2)
+            yield from ((f"autoencoder.{key}.{name}", value) for key, value in values.items())
 
     def same_face(self) -> Iterator[tuple[str, float]]:
         """Lips encoder to editor against copying a frame."""
         for name, members in self._sets.items():
-            values, rows, captions = same_face.measure(self._networks, members)
-            self._page(f"same_face.{name}", sheets.sheet(rows, captions=captions))
+            values, rows, captions = same_face.measure(self._networks, members, self.findings.left_out)
+            self._page(f"same_face.{name}", rows, captions=captions)
             yield from ((f"same_face.{key}.{name}", value) for key, value in values.items())
 
     def control(self) -> Iterator[tuple[str, float]]:
@@ -95,55 +99,60 @@ class Evaluation:
         if reader is None:
             return
         for name, members in self._sets.items():
-            values, rows = control.measure(self.bundle, self._networks, reader, members)
-            self._page(f"control.{name}", sheets.sheet(rows))
+            values, rows = control.measure(self.bundle, self._networks, reader, members, self.findings.left_out)
+            self._page(f"control.{name}", rows)
             yield from ((f"control.{key}.{name}", value) for key, value in values.items())
         driver = next(iter(self._sets.values()))[0]
-        values, rows = control.measure_photos(self._networks, reader, self._photos, driver)
-        if rows:
-            self._page("control.photos", sheets.sheet(rows))
+        values, rows = control.measure_photos(self._networks, reader, self._photos, driver, self.findings.left_out)
+        self._page("control.photos", rows)
         yield from ((f"control.photos.{key}", value) for key, value in values.items())
 
     def self_drive(self) -> Iterator[tuple[str, float]]:
         """Clips driven by their own faces through the run path."""
         for name, members in self._sets.items():
-            values = self_drive.measure(members[:: max(1, len(members) - 1)], self._bundle_name, self._videos)
+            values = self_drive.measure(members[:: max(1, len(members) - 1)], self._bundle_name, self._videos, self.findings.left_out)
             yield from ((f"self_drive.{key}.{name}", value) for key, value in values.items())
 
     def speech(self) -> Iterator[tuple[str, float]]:
         """Both protocols and silence through the run path, beside the systems that give the scale."""
         studio = Studio(self.bundle, self._networks, self._judges, self._videos)
         for name, members in self._sets.items():
-            heard = [clip for clip in members if self._is_heard(clip)]
-            noisy = set(np.linspace(0, len(heard) - 1, NOISE_CLIPS).astype(int).tolist()) if heard else set()
-            scenes = self.findings.scenes.setdefault(name, [])
-            for number, (clip, partner) in enumerate(tqdm(list(partners(heard)), f"speaking {name}", leave=False)):
-                scenes.append(studio.scene(clip, partner, noise=number in noisy))
-                self._page(f"speech.{scenes[-1].name}", sheets.sheet(scenes[-1].rows, tile_px=110))
+            scenes = self.findings.scenes[name] = self._scenes(studio, name, self._heard(members))
             for key in dict.fromkeys(key for scene in scenes for key in scene.figures):
                 values = [scene.figures[key] for scene in scenes if key in scene.figures]
                 yield f"{key.replace('ours.', 'speech.')}.{name}", float(np.mean(values))
 
     def speed(self) -> Iterator[tuple[str, float]]:
         """The run path's frames per second on the clip with the largest picture; the machine must have nothing else to do."""
-        clips = [clip.path for members in self._sets.values() for clip in members if self._is_heard(clip)]
-        if clips:
-            for name, value in speed.measure(max(clips, key=_pixels), self._bundle_name, self._videos).items():
-                yield f"speed.{name}", value
+        clips = [clip for members in self._sets.values() for clip in self._heard(members)]
+        largest = [max(clips, key=_pixels)] if clips else []
+        for values in each("speed", largest, lambda clip: speed.measure(clip, self._bundle_name, self._videos), self.findings.left_out):
+            yield from ((f"speed.{name}", value) for name, value in values.items())
 
-    def _is_heard(self, clip: Recording) -> bool:
-        try:
-            clip.sound()
-        except UserError as error:
-            self.findings.left_out[f"speech on {clip.name}"] = str(error)
-            return False
-        return True
+    def _scenes(self, studio: Studio, name: str, clips: list[Recording]) -> list[Scene]:
+        """Each clip with its partner, and its page."""
+        noisy = [clips[i] for i in np.linspace(0, len(clips) - 1, NOISE_CLIPS).astype(int)] if clips else []
+        partner_of = dict(partners(clips))
 
-    def _page(self, title: str, picture: np.ndarray) -> None:
-        self.findings.pages[title] = self._work / f"{title}.png"
-        sheets.save(self.findings.pages[title], picture)
+        def speak(clip: Recording) -> Scene:
+            scene = studio.scene(clip, partner_of[clip], noise=clip in noisy)
+            self._page(f"speech.{scene.name}", scene.rows, tile_px=110)
+            return scene
+
+        return each("speech", tqdm(clips, f"speaking {name}", leave=False), speak, self.findings.left_out)
+
+    def _heard(self, clips: list[Recording]) -> list[Recording]:
+        """Those with sound; the others are left out by name."""
+        return each("speech", clips, lambda clip: (clip.sound(), clip)[1], self.findings.left_out)
+
+    def _page(self, title: str, rows: sheets.Rows, tile_px: int = 160, captions: list[str] | None = None) -> None:
+        """A contact sheet; none of no rows."""
+        if rows:
+            path = self._work / f"{title}.png"
+            sheets.save(path, sheets.sheet(rows, tile_px, captions))
+            self.findings.pages[title] = path
 
 
-def _pixels(path: Path) -> int:
-    with VideoFile(path) as video:
+def _pixels(clip: Recording) -> int:
+    with VideoFile(clip.path) as video:
         return video.width * video.height

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.evaluation.folder import videos_in
 from flashlips_edge.evaluation.landmarks import LipReader, lips_of, opening_of
 from flashlips_edge.face.crop import cut
 from flashlips_edge.face.detect import Box, HaarDetector
@@ -45,13 +45,16 @@ class Recording:
 
     @classmethod
     def open(cls, path: Path, crop_size: int, reader: LipReader | None, store: Path, limit_ns: int = LIMIT_NS) -> Recording:
-        """Reads the video up to `limit_ns`; the crops lie in the folder `store`, not in memory.
+        """Reads the video up to `limit_ns`, or to 25 faces where that is later; the crops lie in the folder `store`, not in memory.
 
-        UserError where fewer than 25 frames show a face."""
-        numbers, pts_ns, boxes, crops, points = [], [], [], [], []
+        UserError where fewer than 25 frames of its first ten seconds show a face."""
+        boxes: list[Box] = []
+        numbers, pts_ns, crops, points = [], [], [], []
         with VideoFile(path) as video:
             tracker = FaceTracker(HaarDetector(), float(video.frame_rate))
-            for number, frame in enumerate(takewhile(lambda frame: frame.pts_ns < limit_ns, video)):
+            for number, frame in enumerate(video):
+                if frame.pts_ns >= (limit_ns if len(boxes) >= LEAST_FRAMES else LIMIT_NS):
+                    break
                 box = tracker.update(frame.luma, frame.pts_ns)
                 if box is not None:
                     numbers.append(number)
@@ -85,19 +88,26 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """The set and the clip."""
-        return f"{self.path.parent.name}.{self.path.stem}"
+        """The set and the clip; with its suffix where another video of the folder differs in nothing else."""
+        alike = [path for path in videos_in(self.path.parent) if path.stem == self.path.stem]
+        return f"{self.path.parent.name}.{self.path.name if len(alike) > 1 else self.path.stem}"
 
     @property
     def speaker(self) -> str:
         """Who speaks: GRID's `s31_` before the name, `_s1` at the end of the folder's, else the clip stands for itself."""
         named = re.match(r"(s\d+)_", self.path.name) or re.search(r"_(s\d+)$", self.path.parent.name)
-        return named.group(1) if named else self.path.stem
+        return named.group(1) if named else self.path.name
 
     @property
     def duration_ns(self) -> int:
         """Up to the end of the last frame."""
         return int(self.pts_ns[-1] + np.median(np.diff(self.pts_ns)))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the video goes on for more than a second after what is looked at."""
+        with VideoFile(self.path) as video:
+            return video.duration_ns > self.duration_ns + 1_000_000_000
 
     def sound(self) -> np.ndarray:
         """Its sound, float32 [N] at 16 kHz, exactly as long as `duration_ns`: cut, or silent at the end.

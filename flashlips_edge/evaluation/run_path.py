@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from flashlips_edge.evaluation.landmarks import LipReader
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face.crop import cut
 from flashlips_edge.media.video_file import VideoFile
@@ -18,10 +17,15 @@ LIMIT_S = 1800
 
 
 def lip_sync(out: Path, bundle: str, **options: str | Path | int) -> str:
-    """Runs `--avatar`, `--audio`, `--driver`, ... to the video `out` and gives what it printed. RuntimeError where it fails."""
+    """Runs `--avatar`, `--audio`, `--driver`, ... to the video `out` and gives what it printed.
+
+    RuntimeError where it fails, or is not done in 30 minutes."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "flashlips_edge.run", "--bundle", bundle, "--out", str(out), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{' '.join(command)} was not done after {LIMIT_S} s") from None
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
     return done.stdout
@@ -34,12 +38,6 @@ def frames_with(result: Path, avatar: Recording) -> Iterator[tuple[int, np.ndarr
         for number, frame in enumerate(video):
             if number in position:
                 yield position[number], frame.image
-
-
-def read_openings(result: Path, avatar: Recording, reader: LipReader) -> tuple[np.ndarray, np.ndarray]:
-    """Positions int [N] in the avatar's clip and openings float64 [N] of the result, read in the avatar's own boxes."""
-    found = [(i, reader(image, avatar.boxes[i]).opening) for i, image in frames_with(result, avatar)]
-    return np.array([i for i, _ in found], int), np.array([opening for _, opening in found])
 
 
 def read_crops(result: Path, avatar: Recording, which: np.ndarray) -> list[np.ndarray]:

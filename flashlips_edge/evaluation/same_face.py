@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from flashlips_edge.evaluation import sheets
+from flashlips_edge.evaluation.left_out import each
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
 from flashlips_edge.evaluation.recordings import Recording
@@ -27,13 +28,15 @@ MASK_LEVEL = 127.5  # of 255
 STILL_DB = 33.0  # upper-face PSNR of a pair from which the heads count as still
 
 
-def measure(networks: Networks, clips: list[Recording], seed: int = 0) -> tuple[dict[str, float], sheets.Rows, list[str]]:
+def measure(
+    networks: Networks, clips: list[Recording], left_out: dict[str, str], seed: int = 0
+) -> tuple[dict[str, float], sheets.Rows, list[str]]:
     """Metrics without the set's name (dB, means over all pairs), and rows and captions for a sheet."""
     draw = np.random.default_rng(seed)
     values: dict[str, list[float]] = {}
     rows: sheets.Rows = []
-    for clip in clips:
-        truth, other, results = _clip(networks, clip, draw)
+    captions: list[str] = []
+    for clip, truth, other, results in each("same_face", clips, lambda clip: (clip, *_clip(networks, clip, draw)), left_out):
         copies, best, like = (clip.crops[column] for column in other.T)
         still = [psnr(upper_face(a), upper_face(b)) >= STILL_DB for a, b in zip(copies, clip.crops[truth])]
         for name, pictures in (("copy", copies), ("best_copy", best), ("like_copy", like), *results.items()):
@@ -43,7 +46,9 @@ def measure(networks: Networks, clips: list[Recording], seed: int = 0) -> tuple[
         shown = np.searchsorted(truth, clip.extremes(truth))
         columns = [p[i] for i in shown for p in (copies, clip.crops[truth], *results.values())]
         rows.append((clip.path.stem, columns))
-    captions = ["other", "true", *results] * 2
+        captions = ["other", "true", *results] * 2
+    if not rows:
+        return {}, [], []
     pairs = {"pairs": float(len(values["copy_db"])), "still_pairs": float(len(values["copy_still_db"]))}
     return {name: float(np.mean(dbs)) for name, dbs in values.items() if dbs} | pairs, rows, captions
 

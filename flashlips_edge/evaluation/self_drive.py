@@ -6,44 +6,45 @@ from pathlib import Path
 
 import numpy as np
 
+from flashlips_edge.evaluation.left_out import each
 from flashlips_edge.evaluation.metrics import mouth_box, psnr
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.run_path import lip_sync, read_crops
+from flashlips_edge.evaluation.systems import copy
 from flashlips_edge.face.crop import Crop, half_extent, paste
 from flashlips_edge.face.detect import Box
 from flashlips_edge.media.video_file import VideoFile
-from flashlips_edge.media.video_writer import VideoWriter
 
 SEAM = (0.02, 0.5)  # weights of the paste between which its border lies
 
 
-def measure(clips: list[Recording], bundle: str, work: Path) -> dict[str, float]:
+def measure(clips: list[Recording], bundle: str, work: Path, left_out: dict[str, str]) -> dict[str, float]:
     """Means over the clips.
 
     mouth_db    PSNR of the mouth box against the source
     outside_db  PSNR outside the crop's square, and codec_db, the same of the source merely encoded again
     seam        gradient along the paste's border as a share of the source's there
     flicker     frame-to-frame difference where the paste may change, as a share of the source's"""
-    found: dict[str, list[float]] = {}
-    for clip in clips:
-        stem = f"self.{clip.path.parent.name}.{clip.path.stem}"
-        result, plain = work / f"{stem}.mp4", work / f"{stem}.codec.mp4"
-        lip_sync(result, bundle, avatar=clip.path, driver=clip.path)
-        encode_again(clip.path, plain)
-        crops = np.stack(read_crops(result, clip, np.arange(len(clip.crops))))
-        source = clip.crops[: len(crops)]
-        weight = paste_weight(clip.crops.shape[1])
-        border = (weight > SEAM[0]) & (weight < SEAM[1])
-        values = {
-            "mouth_db": np.mean([psnr(mouth_box(a), mouth_box(b)) for a, b in zip(crops, source)]),
-            "outside_db": outside_db(result, clip),
-            "codec_db": outside_db(plain, clip),
-            "seam": _gradient(crops)[:, border].mean() / _gradient(source)[:, border].mean(),
-            "flicker": _change(crops)[:, weight > 0].mean() / _change(source)[:, weight > 0].mean(),
-        }
-        for name, value in values.items():
-            found.setdefault(name, []).append(float(value))
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    found = each("self_drive", clips, lambda clip: _clip(clip, bundle, work), left_out)
+    return {name: float(np.mean([values[name] for values in found])) for name in found[0]} if found else {}
+
+
+def _clip(clip: Recording, bundle: str, work: Path) -> dict[str, float]:
+    result, plain = work / f"self.{clip.name}.mp4", work / f"self.{clip.name}.codec.mp4"
+    copy(clip, plain)
+    # The run ends with its driver: of a long video, the copy of what is looked at.
+    lip_sync(result, bundle, avatar=clip.path, driver=plain if clip.is_cut else clip.path)
+    crops = np.stack(read_crops(result, clip, np.arange(len(clip.crops))))
+    source = clip.crops[: len(crops)]
+    weight = paste_weight(clip.crops.shape[1])
+    border = (weight > SEAM[0]) & (weight < SEAM[1])
+    return {
+        "mouth_db": float(np.mean([psnr(mouth_box(a), mouth_box(b)) for a, b in zip(crops, source)])),
+        "outside_db": outside_db(result, clip),
+        "codec_db": outside_db(plain, clip),
+        "seam": float(_gradient(crops)[:, border].mean() / _gradient(source)[:, border].mean()),
+        "flicker": float(_change(crops)[:, weight > 0].mean() / _change(source)[:, weight > 0].mean()),
+    }
 
 
 def paste_weight(size: int) -> np.ndarray:
@@ -61,13 +62,6 @@ def outside_db(result: Path, clip: Recording) -> float:
             if number % 5 == 0 and number in position:
                 values.append(psnr(a.image, b.image, _outside(b.image.shape, clip.boxes[position[number]])))
     return float(np.mean(values))
-
-
-def encode_again(source: Path, out: Path) -> None:
-    """The source's frames through the project's writer and nothing else."""
-    with VideoFile(source) as video, VideoWriter(out, video.width, video.height, video.frame_rate) as writer:
-        for frame in video:
-            writer.write(frame)
 
 
 def _outside(shape: tuple[int, ...], box: Box) -> np.ndarray:

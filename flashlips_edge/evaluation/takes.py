@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation.landmarks import LipReader, lips_of, opening_of
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.run_path import frames_with
@@ -47,13 +48,15 @@ class Result:
 
     @staticmethod
     def read(video: Path, clip: Recording, reader: LipReader | None) -> Result:
-        """All frames that both the video and the clip have."""
+        """All frames that both the video and the clip have; UserError where there are none."""
         positions, crops, points = [], [], []
         for i, image in frames_with(video, clip):
             positions.append(i)
             crops.append(cut(image, clip.boxes[i], clip.crops.shape[1]).image)
             if reader is not None:
                 points.append(reader(image, clip.boxes[i]).points)
+        if not positions:
+            raise UserError(f"{clip.path} shows its first face only after the sound that it is to speak has ended.")
         return Result(clip, np.array(positions), np.stack(crops), np.stack(points) if points else None)
 
     @cached_property

@@ -42,8 +42,8 @@ class AdaLayer(nn.Module):
 class AudioToLips(nn.Module):
     """The velocity field and its integration over a window of T steps.
 
-    ``velocity``: z [B, T, 12], time [B], speech [B, T, D], emotion [B, E], reference_lips [B, K, 12], previous_lips [B, P, 12],
-    keep [B] (0 drops the speech condition), keep_previous [B] -> [B, T, 12].
+    ``context``: speech [B, T, D], emotion [B, E], reference_lips [B, K, 12], previous_lips [B, P, 12], keep [B] (0 drops the speech
+    condition), keep_previous [B] -> what ``field`` is told besides z [B, T, 12] and time [B], to give the velocity [B, T, 12].
     ``forward``: the whole integration from noise [B, T, 12] to lips [B, T, 12] in ``steps`` steps of ``solver``, euler or midpoint (two
     evaluations a step), with guidance on the speech.
     """

@@ -9,13 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flashlips_edge.errors import UserError
+
 SHIPPED = Path(__file__).parents[2] / "weights" / "features" / "features.safetensors"
 WIDTHS = (24, 48, 96, 128, 160)
 EMBEDDING = 64
+BATCH_COUNTER = "num_batches_tracked"  # of training alone: files of weights may be without it
 
 
 class Stage(nn.Module):
@@ -60,10 +64,26 @@ class FeatureNetwork(nn.Module):
         return self.embed(face)
 
 
+def fill(network: nn.Module, path: Path, given_as: str, advice: str) -> None:
+    """Load the network's tensors from a safetensors file, which may hold others besides. Raises UserError, which ends with the advice,
+    where it cannot be read, or a tensor is missing or of another shape."""
+    try:
+        given = load_file(path)
+    except (OSError, SafetensorError):
+        raise UserError(f"{given_as}: no such safetensors file, or a damaged one; {advice}") from None
+    wanted = {name: value.shape for name, value in network.state_dict().items() if not name.endswith(BATCH_COUNTER)}
+    for name, shape in wanted.items():
+        if name not in given:
+            raise UserError(f"{given_as}: {name} is missing; {advice}")
+        if given[name].shape != shape:
+            raise UserError(f"{given_as}: {name} is {list(given[name].shape)} and must be {list(shape)}; {advice}")
+    network.load_state_dict({name: given[name] for name in wanted}, strict=False)
+
+
 def load_features(path: Path = SHIPPED) -> FeatureNetwork:
-    """The trained network, frozen and in inference mode."""
+    """The trained network, frozen and in inference mode. Raises UserError where the file is missing, damaged or another network's."""
     network = FeatureNetwork()
-    network.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)  # no batch counters
+    fill(network, path, str(path), "give the weights that python -m flashlips_edge.training.features wrote")
     return network.eval().requires_grad_(False)
 
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.models.features import fill
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "syncnet" / "syncnet.safetensors"
 
@@ -103,11 +103,12 @@ class SyncNet(nn.Module):
 
 
 def load_syncnet(path: Path = SHIPPED) -> SyncNet:
-    """The network with weights that ``training.syncnet`` wrote. Raises UserError when there are none."""
+    """The network with weights that ``training.syncnet`` wrote. Raises UserError where there are none, or another network's."""
+    advice = "give the weights that python -m flashlips_edge.training.syncnet wrote"
     if not path.is_file():
-        raise UserError(f"--syncnet {path}: there is no such file; give the weights that python -m flashlips_edge.training.syncnet wrote")
+        raise UserError(f"--syncnet {path}: there is no such file; {advice}")
     network = SyncNet()
-    network.load_state_dict(load_file(path))
+    fill(network, path, f"--syncnet {path}", advice)
     return network.eval()
 
 

@@ -92,7 +92,7 @@ class Talker:
     def push_audio(self, waveform: np.ndarray, pts_ns: int = 0, live: bool = False) -> None:
         """More speech: float32 [N] mono at 16 kHz. `pts_ns` is the time of the very first sample; later ones follow it.
 
-        `live` makes lips in steps of 200 ms, soon after they are said, instead of in windows of two seconds. The first piece decides.
+        `live` makes lips in steps of 160 ms, soon after they are said, instead of in windows of two seconds. The first piece decides.
         """
         if self._speech is None:
             self._speech_start_ns = pts_ns

@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
-from flashlips_edge.errors import UserError
-from flashlips_edge.models.features import SHIPPED, load_features
+from flashlips_edge.models.features import SHIPPED, fill, load_features
 from flashlips_edge.models.resnet50 import ResNet50
 from flashlips_edge.models.vgg import Vgg19
 
@@ -29,13 +26,7 @@ def feature_networks(vgg19: Path | None, vggface2: Path | None) -> tuple[nn.Modu
 
 def _load(network: nn.Module, option: str, path: Path) -> nn.Module:
     """The network with the file's weights; names that it does not have, of layers beyond those, are left out."""
-    try:
-        given = load_file(path)
-    except (OSError, SafetensorError):
-        raise UserError(f"{option} {path}: no such safetensors file; convert the weights with safetensors.torch.save_file") from None
-    missing = network.load_state_dict({k: v for k, v in given.items() if k in network.state_dict()}, strict=False).missing_keys
-    if missing:
-        raise UserError(
-            f"{option} {path}: {missing[0]} is missing; the weights of {type(network).__name__}, named as torchvision does, are needed"
-        )
+    kind = type(network).__name__
+    advice = f"the weights of {kind}, named as torchvision does, are needed in a file that safetensors.torch.save_file wrote"
+    fill(network, path, f"{option} {path}", advice)
     return network

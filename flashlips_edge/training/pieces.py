@@ -11,12 +11,12 @@ import numpy as np
 from flashlips_edge.face.crop import cut
 from flashlips_edge.face.detect import HaarDetector
 from flashlips_edge.face.track import FaceTracker
-from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.media.video_file import SECOND_NS, VideoFile
 
 MIN_FRAMES = 25
 MIN_NS = 950_000_000
 MAX_NS = 10_000_000_000  # a longer video becomes several clips
-GAP_NS = 200_000_000  # longer without a face: the clip ends
+GAP_NS = 200_000_000  # longer without a face, and than two frames: the clip ends
 SCENE_CUT = 30.0  # grey levels, mean over the small picture, from one frame to the next
 
 
@@ -33,6 +33,7 @@ def pieces(video: VideoFile, size: int) -> Iterator[Piece]:
     crops: list[np.ndarray] = []
     pts_ns: list[int] = []
     before = None
+    gap_ns = max(GAP_NS, int(2 * SECOND_NS / video.frame_rate))  # below 5 frames a second every frame is a gap by itself
 
     def taken() -> list[Piece]:
         long_enough = len(crops) >= MIN_FRAMES and pts_ns[-1] - pts_ns[0] >= MIN_NS
@@ -47,7 +48,7 @@ def pieces(video: VideoFile, size: int) -> Iterator[Piece]:
         before = small
         if cut_to:
             tracker.reset()
-        if crops and (cut_to or frame.pts_ns - pts_ns[-1] > GAP_NS or frame.pts_ns - pts_ns[0] >= MAX_NS):
+        if crops and (cut_to or frame.pts_ns - pts_ns[-1] > gap_ns or frame.pts_ns - pts_ns[0] >= MAX_NS):
             yield from taken()
         box = tracker.update(frame.luma, frame.pts_ns)
         if box is not None:
