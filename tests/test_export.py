@@ -17,6 +17,7 @@ from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.models import presets  # noqa: E402
 from flashlips_edge.models.networks import networks  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.training import export as exporting  # noqa: E402
 from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
 from flashlips_edge.training.editor import Backbone  # noqa: E402
 from flashlips_edge.training.export import export, load_graphs  # noqa: E402
@@ -60,13 +61,26 @@ def test_the_editor_of_the_bundle_is_the_one_that_was_trained(small: dict[str, A
             assert torch.equal(editor.state_dict()[name], value)
 
 
-def test_the_weights_in_the_repository_are_those_of_preset_nano(repo: Path) -> None:
-    assert set(load_graphs(NANO, repo / "weights" / "nano")) == set(GRAPHS)
+@pytest.mark.parametrize("name", ["nano", "edge"])
+def test_the_weights_in_the_repository_are_those_of_their_preset(name: str, repo: Path) -> None:
+    folder = repo / "weights" / name
+    assert set(load_graphs(load_preset(name), folder)) == set(GRAPHS)
+    assert f"preset {name}" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "latents").mkdir()
+    with pytest.raises(UserError, match=r"--out .*: is there and is no bundle; name a new folder"):
+        export("nano", None, tmp_path)
+    with pytest.raises(UserError, match="--out is missing: an untrained bundle"):
+        exporting.main()
+    assert (tmp_path / "latents").is_dir()
 
 
 def test_missing_weights_are_one_sentence_and_the_old_bundle_stays(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "old").write_text("x")
+    (tmp_path / "bundle" / "manifest.json").touch()
     with pytest.raises(UserError, match="autoencoder.safetensors is missing; run make train"):
         export("nano", tmp_path, tmp_path / "bundle")
     assert (tmp_path / "bundle" / "old").exists()

@@ -383,8 +383,8 @@ def test_recorded_data_that_is_named_and_not_there_is_a_mistake(
         (["orrin"], "TARGET 'orrin' is not one of ada, .*; did you mean orin?"),
         (["orin", "--preset", "nanno"], "preset 'nanno' is not one of edge, nano, paper; did you mean nano?"),
         (
-            ["orin", "--preset", "edge"],
-            r"--weights is missing: preset edge has no trained weights here; take PRESET=nano .* or train them with python -m",
+            ["orin", "--preset", "paper"],
+            r"--weights is missing: preset paper has no trained weights here; take PRESET=nano .* or train them with python -m",
         ),
         (["orin", "--weights", "nowhere"], "--weights nowhere: no such folder; name one that training wrote, or none"),
         (["orin", "--format", "fp8"], "--format fp8: target orin takes int8 or none"),
