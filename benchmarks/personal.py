@@ -31,7 +31,10 @@ def measure(videos: Path, bundle: str, judges: Judges, work: Path) -> dict[str, 
     """The evaluation's figures of a bundle on a folder of videos, without the set's name."""
     (work / "crops").mkdir(parents=True)
     evaluation = Evaluation(videos, bundle, judges, work, work / "crops", quick=False)
-    return {name.removesuffix(f".{SPEAKER}"): round(value, 4) for part in PARTS for name, value in evaluation.run(part)}
+    figures = {name.removesuffix(f".{SPEAKER}"): round(value, 4) for part in PARTS for name, value in evaluation.run(part)}
+    for what, why in evaluation.findings.left_out.items():
+        raise UserError(f"{what} failed ({why}); the figures would be of other clips before than after")
+    return figures
 
 
 def main() -> None:
