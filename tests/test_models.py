@@ -22,6 +22,7 @@ from flashlips_edge.models.layers import AdaLN, Attention, AttentionBlock, Group
 from flashlips_edge.models.lips import LipsEncoder, LipsTeacher, ProjectedExpression  # noqa: E402
 from flashlips_edge.models.networks import examples  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.models.references import ReferenceAttention  # noqa: E402
 
 NANO = load_preset("nano")
 FRAME = ("latent_encoder", "editor", "latent_decoder")
@@ -218,3 +219,18 @@ def test_the_old_mouth_leaves_no_trace(kind: str) -> None:
     assert torch.equal(editor(latent, reference_latents, lips), editor(other, reference_latents, lips))
     other[:, :, 4] += 3
     assert not torch.equal(editor(latent, reference_latents, lips), editor(other, reference_latents, lips))
+
+
+def test_references_are_looked_through_within_the_box_only() -> None:
+    torch.manual_seed(0)
+    attention = ReferenceAttention(16, 8, (2, 6, 1, 5))
+    torch.nn.init.normal_(attention.out.weight)
+    x, references = torch.randn(1, 16, 8, 8), torch.randn(1, 2, 8, 8, 8)
+    with torch.no_grad():
+        change = attention(x, references) - x
+        outside = references.clone()
+        outside[..., :2, :], outside[..., 5:] = 9.0, -9.0
+        torch.testing.assert_close(attention(x, outside) - x, change)
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[2:6, 1:5] = True
+    assert (change[..., ~inside] == 0).all() and (change[..., inside] != 0).any()
