@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,13 +19,14 @@ from clips import write_clip
 from faces import write_faces
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.evaluation import __main__ as evaluation
 from flashlips_edge.evaluation import costs, folder, html, plots, report, run_path, self_drive, sheets, speed
 from flashlips_edge.evaluation.__main__ import main
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.landmarks import LipReader
 from flashlips_edge.evaluation.left_out import each as left_out_each
 from flashlips_edge.evaluation.marks import reached
-from flashlips_edge.evaluation.parts import QUICK_NS, Findings
+from flashlips_edge.evaluation.parts import QUICK_NS, Evaluation, Findings
 from flashlips_edge.evaluation.protocols import Scene
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.takes import Result
@@ -150,6 +151,25 @@ def test_parts_and_clips_that_fail_do_not_cost_the_report(monkeypatch, tmp_path,
     assert left_out["costs"] == "ValueError: these networks cannot be counted"
     assert left_out["self_drive on talk.one"] == "RuntimeError: it ended with 2"
     assert "self_drive on talk.one" in capsys.readouterr().out and (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_figures_are_kept_only_of_a_whole_evaluation(monkeypatch, tmp_path, broken):
+    (tmp_path / "test" / "talk").mkdir(parents=True)
+    write_faces(tmp_path / "test" / "talk" / "one.mp4", n=26)
+
+    def part(self: Evaluation, name: str) -> Iterator[tuple[str, float]]:
+        if broken and name == "costs":
+            self.findings.left_out[name] = "it failed"
+        self.findings.metrics[f"{name}.value"] = 1.0
+        yield f"{name}.value", 1.0
+
+    monkeypatch.setattr(Evaluation, "run", part)
+    monkeypatch.setattr(evaluation, "RECORD", tmp_path / "record.json")
+    monkeypatch.setenv("FLASHLIPS_DATA", str(tmp_path))
+    main(["--out", str(tmp_path / "out")])
+    assert (tmp_path / "record.json").is_file() is not broken
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["speed.value"] == 1
 
 
 def test_of_a_long_video_only_what_is_looked_at_is_run(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.training import __main__ as chain  # noqa: E402
 from flashlips_edge.training import grow  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
-from flashlips_edge.training.editor import Backbone, EditorTask, begin  # noqa: E402
+from flashlips_edge.training.editor import Backbone, EditorTask  # noqa: E402
 
 BACKBONES = list(Backbone)
 
@@ -76,40 +76,35 @@ def test_edge_takes_all_that_nano_has(tmp_path: Path, backbone: Backbone) -> Non
     for name, model in networks(load_preset("nano")).items():
         save_weights(nano / f"{name}.safetensors", model)
     (nano / "lips.json").write_text("{}")
-    before = trained(load_preset("nano"), backbone)
-    save_weights(nano / f"{backbone.value}_refinement.safetensors", before)
+    save_weights(nano / f"{backbone.value}.safetensors", trained(load_preset("nano"), backbone).editor)
     grow.main(nano, "nano", edge, "edge", backbone)
-    task = EditorTask(out, backbone)
-    begin(task, out, edge, backbone)
-    assert not any(p.requires_grad for p in (*task.teacher.parameters(), *task.probe.parameters())), "what the lips encoder gives stays"
-    for name, value in before.teacher.state_dict().items():
-        assert torch.equal(task.teacher.state_dict()[name], value), name
     models = networks(out)
+    load_weights(grow.start_file(edge, backbone), models[backbone.value])
+    assert float(models[backbone.value].residual.weight.abs().max()) > 0, "it starts from nano's"
     for name in grow.KEPT:
         load_weights(edge / f"{name}.safetensors", models[name])
     assert (edge / "lips.json").read_text() == "{}"
 
 
-def test_without_a_trained_editor_it_says_what_to_run(tmp_path: Path) -> None:
-    save_weights(tmp_path / "editor_task.safetensors", EditorTask(load_preset("nano")))
+def test_without_a_trained_editor_it_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"editor.safetensors: no such file; run the training stage that writes it first"):
+        grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
+    save_weights(tmp_path / "editor.safetensors", EditorTask(load_preset("nano")).editor)
     with pytest.raises(UserError, match=r"autoencoder.safetensors: no such file"):
         grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
     for name, model in networks(load_preset("nano")).items():
         save_weights(tmp_path / f"{name}.safetensors", model)
     with pytest.raises(UserError, match=r"lips.json is missing"):
         grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
-    with pytest.raises(UserError, match=r"editor_task.safetensors: weights of another network or preset"):
+    with pytest.raises(UserError, match=r"editor.safetensors: weights of another network or preset"):
         grow.main(tmp_path, "edge", tmp_path / "edge", "edge")
-    (tmp_path / "editor_task.safetensors").unlink()
-    with pytest.raises(UserError, match=r"no trained editor; run python -m flashlips_edge.training --preset nano first"):
-        grow.main(tmp_path, "nano", tmp_path / "edge", "edge")
 
 
 def test_the_recipe_takes_all_but_the_editor_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     stages = ("autoencoder", "distil_autoencoder", "lips_teacher", "lips_encoder", "audio_to_lips")
-    for name in (*stages, "grow", "synthetic_clips", "latents", "editor", "refinement", "sharpening", "export"):
+    for name in (*stages, "grow", "synthetic_clips", "latents", "editor", "refinement", "sharpening", "joint", "export"):
         monkeypatch.setattr(getattr(chain, name), "main", lambda *_, name=name, **__: done.append(name))
     monkeypatch.setattr(chain, "prepare_data", lambda *_: done.append("clips"))
     chain.main(data=tmp_path, work=tmp_path, preset="edge", start=tmp_path / "nano")
-    assert done == ["grow", "clips", "synthetic_clips", "latents", "editor", "refinement", "sharpening", "export"]
+    assert done == ["grow", "clips", "synthetic_clips", "latents", "joint", "export"]

@@ -106,6 +106,7 @@ def short(tmp_path: Path) -> Path:
         ({"videos": [Path("none.mp4")]}, "none.mp4: no such file"),
         ({"out": Path(__file__).parent}, "exists already"),
         ({"consent": " "}, "--consent is empty"),
+        ({"out": Path(__file__) / "new"}, r"cannot write to .*test_personal\.py"),
         ({"weights": Path(__file__).parent}, "no editor.safetensors there"),
     ],
 )
@@ -114,6 +115,12 @@ def test_wrong_use_is_refused_and_leaves_nothing(short: Path, tmp_path: Path, ch
     with pytest.raises(UserError, match=says):
         personal.main(**(right | change))
     assert sorted(tmp_path.iterdir()) == [short]
+
+
+def test_a_video_without_a_face_is_refused_by_name(short: Path, tmp_path: Path) -> None:
+    grey = write_clip(tmp_path / "grey.mp4", n=30)
+    with pytest.raises(UserError, match=r"VIDEO .*grey\.mp4: it shows no face for as long as a second; leave it out"):
+        personal.main([short, grey], "Ada", tmp_path / "new", WEIGHTS, 2, "nano")
 
 
 def test_the_command_line_refuses_in_one_sentence(short: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_recipe_that_is_killed_on_the_way_ends_with_the_same_networks(tmp_path
         left.unlink()  # as if the editor had never begun
     (work / "latents" / "synthetic.1000.0" / "latents.npy").unlink()  # as if it had been killed there
     assert run(script, repo, -1, "--data", str(videos), *options) == 0
-    assert run(script, repo, -1, "--stages", "editor,refinement,sharpening,lips-encoder,audio-to-lips", "--work", str(whole)) == 0
+    assert run(script, repo, -1, "--stages", "editor,refinement,sharpening,lips-encoder,joint,audio-to-lips", "--work", str(whole)) == 0
     for name in ("editor", "lips_encoder", "speech_encoder", "audio_to_lips"):
         resumed, straight = (load_file(folder / "nano" / f"{name}.safetensors") for folder in (work, whole))
         assert all(torch.equal(resumed[key], straight[key]) for key in straight), name
@@ -149,6 +149,8 @@ def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:
         chain.main(data=tmp_path / "nowhere", work=tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "clips").touch()
+    with pytest.raises(UserError, match=r"--vgg19 .*nowhere"):
+        chain.main(data=tmp_path, work=tmp_path / "work", vgg19=tmp_path / "nowhere")
     for options, words in (({"preset": "paper"}, "needs the folder of wav2vec 2.0 base"), ({"out": tmp_path / "mine"}, "is no bundle")):
         with pytest.raises(UserError, match=words):
             chain.main(data=tmp_path, work=tmp_path / "work", **options)

@@ -115,6 +115,20 @@ def test_the_loss_falls_and_its_curve_is_kept(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard" / "grey").glob("events*"))
 
 
+def test_half_a_line_that_a_killed_run_left_is_forgotten(tmp_path: Path) -> None:
+    fit(tmp_path, steps=100)
+    with (tmp_path / "grey.jsonl").open("a") as file:
+        file.write('{"step": 200, "fi')
+    fit(tmp_path, steps=200)
+    assert [row["step"] for row in curves.read(tmp_path / "grey.jsonl")] == [100, 200]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write to .*file/run: Not a directory; choose a folder that can be written"):
+        fit(tmp_path / "file" / "run", steps=1)
+
+
 def test_the_check_sees_the_running_average(tmp_path: Path) -> None:
     seen = []
 

@@ -2,7 +2,7 @@
 
     python -m flashlips_edge.training
     python -m flashlips_edge.training --share 0.001 --work work/trial --out work/trial/bundle     # does all of it run on my videos?
-    python -m flashlips_edge.training --preset edge --start work/nano --work work/edge            # from nano's networks
+    python -m flashlips_edge.training --preset edge --start weights/nano --work work/edge         # from nano's networks
     python -m flashlips_edge.training --preset paper --sdxl sdxl-vae --wav2vec wav2vec2-base --vgg19 vgg19.safetensors
 
 On several GPUs the networks' stages run under torchrun, as training/loop.py shows; clips and latents are made by one process.
@@ -29,6 +29,7 @@ from flashlips_edge.training import (
     editor,
     export,
     grow,
+    joint,
     latents,
     lips_encoder,
     lips_teacher,
@@ -39,14 +40,14 @@ from flashlips_edge.training import (
 )
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption
-from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
+from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, feature_networks
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.pace import Pace, at
 
 DATA = Path(os.environ.get("FLASHLIPS_DATA", "../shared/data")) / "train"
 LEAST_PEOPLE = 20  # synthetic ones: some must be held out
 SYNTHETIC_PEOPLE, SENTENCES = 160, 400
-TAKEN = ("autoencoder", "lips-teacher", "lips-encoder", "audio-to-lips")  # from --start
+GROWN = ("clips", "synthetic-clips", "latents", "joint", "export")  # the stages that are left with --start
 
 
 def prepare_data(data: Path, clips: Path, preset: str, workers: int) -> None:
@@ -77,7 +78,7 @@ def main(
     sdxl: SdxlFolder = None,
     wav2vec: Annotated[Optional[Path], typer.Option(help="folder of wav2vec 2.0 base, where the preset has it")] = None,  # noqa: UP045
     backbone: BackboneOption = Backbone.UNET,
-    start: Annotated[Optional[Path], typer.Option(help="folder of a trained preset nano: all but the editor is taken from it")] = None,  # noqa: UP045
+    start: Annotated[Optional[Path], typer.Option(help="folder of a trained preset nano: its editor is grown, the rest is taken")] = None,  # noqa: UP045
     stages: Annotated[str, typer.Option(help="which, with commas between; default: all")] = "",
     share: Annotated[float, typer.Option(help="of the steps and of the synthetic people", min=0, max=1)] = 1.0,
     minutes: Annotated[Optional[float], typer.Option(help="of training for each network, in place of a number of steps", min=0.01)] = None,  # noqa: UP045
@@ -105,19 +106,22 @@ def main(
         "refinement": lambda: refinement.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "sharpening": lambda: sharpening.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "lips-encoder": lambda: lips_encoder.main(cache, weights, preset, backbone=backbone),
+        "joint": lambda: joint.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "audio-to-lips": lambda: audio_to_lips.main(clips, weights, preset, synthetic=sentences(share), wav2vec=wav2vec),
         "export": lambda: export.main(weights, out, preset, backbone=backbone, sdxl=sdxl, wav2vec=wav2vec),
     }
     if start is not None:
-        every = {name: run for name, run in every.items() if name not in TAKEN}
-        every = {"grow": lambda: grow.main(start, "nano", weights, preset, backbone), **every}
-    if "sharpening_rate" not in load_preset(preset)["training"]:
-        del every["sharpening"]
+        every = {"grow": lambda: grow.main(start, "nano", weights, preset, backbone), **{name: every[name] for name in GROWN}}
+    for name in ("sharpening", "joint"):
+        if f"{name}_rate" not in load_preset(preset)["training"]:
+            every.pop(name, None)
     chosen = [name.strip() for name in stages.split(",")] if stages else list(every)
     if unknown := [name for name in chosen if name not in every]:
         raise UserError(f"--stages {unknown[0]!r} is not one of {', '.join(every)}")
     if "clips" in chosen and not data.exists():
         raise UserError(f"--data {data}: no such folder or file; name one with training videos, or a file of training.pack")
+    if vgg19 is not None or vggface2 is not None:
+        feature_networks(vgg19, vggface2)  # a wrong file is said now, not after the hours before it is needed
     if "audio-to-lips" in chosen:
         audio_to_lips.check_features(load_preset(preset), preset, wav2vec)
     if "export" in chosen:

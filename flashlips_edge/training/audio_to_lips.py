@@ -1,4 +1,4 @@
-"""Stage 8 of the recipe: speech to lips by flow matching (FlashLips, section 3.4), speech encoder and velocity field together.
+"""Stage 9 of the recipe: speech to lips by flow matching (FlashLips, section 3.4), speech encoder and velocity field together.
 
 python -m flashlips_edge.training.audio_to_lips --clips work/clips --weights work/nano
 

@@ -36,8 +36,9 @@ class Curve:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a curve."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The rows of a curve, but for the half one that a killed run may have left at the end."""
+    whole, _, _ = path.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def picture(rows: list[Row], path: Path) -> None:

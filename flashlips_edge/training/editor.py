@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
@@ -62,23 +62,6 @@ class EditorTask(nn.Module):
         self.editor = network(**preset[backbone.value])
         self.teacher = LipsTeacher(**preset["lips_teacher"])
         self.probe = nn.Linear(LIPS, PARAMETERS)
-
-
-def start_file(weights: Path, backbone: Backbone) -> Path:
-    """What training.grow wrote of a smaller preset's editor, its teacher and probe."""
-    return weights / f"{backbone.value}_start.safetensors"
-
-
-def begin(task: EditorTask, preset: dict[str, Any], weights: Path, backbone: Backbone) -> None:
-    """All of ``task`` as it was grown, else teacher and probe as the stage before left them in the folder ``weights``.
-
-    A grown one's lips vector stays what the lips encoder and audio to lips, which were taken as they are, make of a face."""
-    if start_file(weights, backbone).is_file():
-        load_weights(start_file(weights, backbone), task)
-        task.teacher.requires_grad_(False)
-        task.probe.requires_grad_(False)
-    else:
-        start_from_teacher(task, preset, weights)
 
 
 def start_from_teacher(task: EditorTask, preset: dict[str, Any], weights: Path) -> None:
@@ -131,6 +114,10 @@ class EditorLoss(nn.Module):
         lips = teacher(*look(lower, face, strength)).float()
         return torch.cat([lips[:, : self.dimensions], torch.zeros_like(lips[:, self.dimensions :])], 1)
 
+    def edited(self, task: EditorTask, batch: Batch) -> Tensor:
+        """Latents [B, C, h, w] edited to the lips that the target shows."""
+        return task.editor(batch.latent, batch.references, self.lips(task.teacher, batch, 0.0))
+
     def forward(self, task: EditorTask, batch: Batch) -> Losses:
         lips = self.lips(task.teacher, batch)
         noisy = lips + LIPS_NOISE * torch.randn_like(lips)
@@ -146,10 +133,18 @@ def editor_loss(preset: dict[str, Any], weights: Path, vgg19: Path | None, vggfa
     return EditorLoss(ReconstructionLoss(LossWeights(**preset["loss"]), decoder, *feature_networks(vgg19, vggface2)))
 
 
+class Editing(Protocol):
+    """A loss that can show what the editor of its task does."""
+
+    reconstruction: ReconstructionLoss
+
+    def edited(self, task: Any, batch: Batch) -> Tensor: ...
+
+
 class Checker:
     """PSNR on held-out clips of each set, masked and unmasked, beside the input decoded as it is."""
 
-    def __init__(self, people: list[Person], loss: EditorLoss, references: int) -> None:
+    def __init__(self, people: list[Person], loss: Editing, references: int) -> None:
         self.loss = loss
         self.batches: dict[str, Batch] = {}
         generator = np.random.default_rng(1)
@@ -160,12 +155,10 @@ class Checker:
                 self.batches[f"{name}_{kind}"] = draw(chosen, weights, generator, CHECKED, share, references)
 
     def __call__(self, task: nn.Module) -> dict[str, float]:
-        assert isinstance(task, EditorTask)
         decoder, result = self.loss.reconstruction.decoder, {}
         for name, cpu in self.batches.items():
             batch = on(task, cpu)
-            edited = task.editor(batch.latent, batch.references, self.loss.lips(task.teacher, batch, 0.0))
-            result[name] = psnr(decoder(edited), batch.lower)
+            result[name] = psnr(decoder(self.loss.edited(task, batch)), batch.lower)
             if name.endswith("pair"):
                 result[f"{name}_copy"] = psnr(decoder(batch.latent), batch.lower)
         return result
@@ -186,7 +179,7 @@ def main(
     loss = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
     task = EditorTask(sizes, backbone)
-    begin(task, sizes, weights, backbone)
+    start_from_teacher(task, sizes, weights)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     batch = partial(draw, people, person_weights(people), count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from flashlips_edge.bundle import write_manifest
 from flashlips_edge.errors import UserError
+from flashlips_edge.files import make_folder
 from flashlips_edge.models.networks import examples, graphs, networks
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLDecoder, load_sdxl
@@ -142,8 +143,7 @@ def export(
     if weights:
         lips = load_constants(weights)
         card = card or card_of(weights)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle.") as temporary:
+    with tempfile.TemporaryDirectory(dir=make_folder(out.parent), prefix=".bundle.") as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         graphs = {name: export_graph(name, models[name], inputs, folder) for name, inputs in examples(preset).items()}

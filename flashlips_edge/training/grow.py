@@ -1,9 +1,10 @@
 """A larger preset's networks from a smaller one's: what fits as it is, the editor with more blocks that change nothing yet.
 
-    python -m flashlips_edge.training.grow --start work/nano --weights work/edge --preset edge
+    python -m flashlips_edge.training.grow --start weights/nano --weights work/edge --preset edge
 
 Preset edge has nano's autoencoder, lips and speech, so that only its editor is left to train, and that from nano's: thousands of
-steps of a larger network are saved. The editor's widths must be the same; sizes, rows and numbers of blocks may differ.
+steps of a larger network are saved. The editor's widths must be the same; sizes, rows and numbers of blocks may differ. The finished
+networks are enough, such as the shipped ones.
 """
 
 from __future__ import annotations
@@ -15,24 +16,27 @@ from typing import Annotated
 
 import torch
 import typer
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.files import write_bytes
+from flashlips_edge.files import make_folder, write_bytes
 from flashlips_edge.models.editor import Editor
 from flashlips_edge.models.networks import networks
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.references import ReferenceAttention
-from flashlips_edge.training.checkpoint import fill, load_weights, save_weights
+from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.command import command
-from flashlips_edge.training.editor import Backbone, BackboneOption, EditorTask, start_file
+from flashlips_edge.training.editor import Backbone, BackboneOption
 from flashlips_edge.training.ship import CONSTANTS
 
 KEPT = ("autoencoder", "lips_encoder", "speech_encoder", "audio_to_lips")
 Area = tuple[int, int, int, int]  # top, bottom, left and right in latent cells of the crop
-STAGES = ("sharp", "refinement", "task")  # of the smaller editor, the last first
+
+
+def start_file(weights: Path, backbone: Backbone) -> Path:
+    """The editor that was grown, from which training.joint starts."""
+    return weights / f"{backbone.value}_start.safetensors"
 
 
 def grow_editor(small: Editor, large: Editor) -> None:
@@ -101,25 +105,19 @@ def keep(start: Path, weights: Path, models: Iterable[tuple[str, nn.Module]]) ->
 
 
 def main(
-    start: Annotated[Path, typer.Option(help="folder in which a smaller preset was trained")] = Path("work/nano"),
+    start: Annotated[Path, typer.Option(help="folder with the finished networks of a smaller preset")] = Path("weights/nano"),
     start_preset: Annotated[str, typer.Option(help="that preset")] = "nano",
     weights: Annotated[Path, typer.Option(help="folder for the larger preset's weights")] = Path("work/edge"),
     preset: Annotated[str, typer.Option(help="the larger preset")] = "edge",
     backbone: BackboneOption = Backbone.UNET,
 ) -> None:
-    """Write the larger preset's networks: all but the editor are ready, the editor is what training.editor starts from."""
-    trained = [path for stage in STAGES if (path := start / f"{backbone.value}_{stage}.safetensors").is_file()]
-    if not trained:
-        raise UserError(f"--start {start}: no trained editor; run python -m flashlips_edge.training --preset {start_preset} first")
-    sizes = load_preset(preset)
-    small, large = EditorTask(load_preset(start_preset), backbone), EditorTask(sizes, backbone)
-    tensors = {name: value for name, value in load_file(trained[0]).items() if not name.startswith("critic.")}
-    fill(small, tensors, trained[0])
-    grow_editor(small.editor, large.editor)
-    large.teacher.load_state_dict(small.teacher.state_dict())
-    large.probe.load_state_dict(small.probe.state_dict())
-    weights.mkdir(parents=True, exist_ok=True)
-    models = networks(sizes)
+    """Write the larger preset's networks: all but the editor are ready, the editor is what training.joint starts from."""
+    small, large = networks(load_preset(start_preset))[backbone.value], networks(load_preset(preset))[backbone.value]
+    assert isinstance(small, Editor) and isinstance(large, Editor)
+    load_weights(start / f"{backbone.value}.safetensors", small)
+    grow_editor(small, large)
+    make_folder(weights)
+    models = networks(load_preset(preset))
     keep(start, weights, [(name, models[name]) for name in KEPT])
     save_weights(start_file(weights, backbone), large)
     print(f"{weights}: {', '.join(KEPT)} of {start}; an editor to start from")

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.pose import upper_face
-from flashlips_edge.files import atomic_path
+from flashlips_edge.files import atomic_path, make_folder
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.lips import FACE_SIZE
 from flashlips_edge.models.presets import load_preset
@@ -83,7 +83,7 @@ def write(
 ) -> None:
     """The arrays that the editor's recipes read, one file each; ``lower`` is the first pixel row that its losses see, ``face_size``
     the lips encoder's, ``level`` the crops before the head was turned, where it was."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     others = {"masked": encode(model, masked(crops)), "pose": pose_of(crops)}
     for prefix, pictures in {"": crops, "level_": level}.items():
         if pictures is not None:
@@ -108,7 +108,7 @@ def make(clip: Clip, model: Autoencoder | SDXLAutoencoder, preset: dict[str, Any
         stride = STRIDE.get(clip.set_name, 2)
         frames = np.arange(variant % stride, len(clip.crops), stride)
         crops, level = np.asarray(clip.crops[frames]), None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if clip.params is not None:
             np.save(folder / "params.npy", clip.params[frames])
         if variant:

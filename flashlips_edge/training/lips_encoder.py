@@ -84,6 +84,11 @@ def constants(student: nn.Module, people: list[Person]) -> dict[str, list[float]
     return {"opening": [round(float(v), 6) for v in direction], "closed": [round(float(v), 6) for v in closed]}
 
 
+def write_constants(weights: Path, student: nn.Module, people: list[Person]) -> None:
+    """lips.json of the folder ``weights``."""
+    write_bytes(weights / "lips.json", json.dumps(constants(student, people), indent=1).encode())
+
+
 def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder with the editor's weights")] = Path("work/nano"),
@@ -110,7 +115,7 @@ def main(
     batch = partial(views, people, person_weights(people), count=BATCH)
     schedule = Schedule(steps=steps, rate=1.5e-3)
     student = train("lips_encoder", LipsEncoder(**sizes["lips"]), batch, loss, schedule, weights, check=check)
-    write_bytes(weights / "lips.json", json.dumps(constants(student.float(), people), indent=1).encode())
+    write_constants(weights, student.float(), people)
 
 
 if __name__ == "__main__":

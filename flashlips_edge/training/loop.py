@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.files import make_folder
 from flashlips_edge.training.checkpoint import load_state, save_state, save_weights
 from flashlips_edge.training.curves import Curve
 from flashlips_edge.training.pace import pace
@@ -140,7 +141,7 @@ def train(
     average = copy.deepcopy(module).requires_grad_(False).to(fabric.device)
     step_module, optimiser = fabric.setup(_Step(module, loss), plain)
     state = folder / f"{name}.state.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     start, spent = load_state(state, module, average, plain) if state.exists() else (0, 0.0)
     curve = Curve(folder, name, start) if first else None
 

@@ -105,7 +105,7 @@ class Person:
         others = self.apart(t)
         chosen = generator.choice(others, count, replace=len(others) < count)
         if generator.random() < NEAR_SHARE:
-            few, near = int(generator.integers(1, count + 1)), self.near(t)
+            few, near = min(count, int(generator.integers(1, count + 3))), self.near(t)  # every second time all of them
             chosen[:few] = generator.choice(near, few, replace=len(near) < few)
         return generator.permutation(chosen)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.files import make_folder
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.models.editor import EditorUNet
 from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
@@ -47,6 +47,7 @@ MASKED_SHARE = 0.3
 SYNTHETIC_SHARE = 0.25
 SYNTHETIC_SEEDS = range(1000, 1040)
 LAST_SHARE = 0.1  # of each stretch of video watches and is not learned from
+LEAST_WATCHED = 12  # frames of a stretch: among fewer, a target's references are its neighbours
 MIN_FRAMES = 150
 CHECKED = 64  # frames
 
@@ -82,12 +83,17 @@ class PersonalLoss(nn.Module):
         return psnr(self.reconstruction.decoder(edited), batch.lower)
 
 
-def faces(videos: list[Path], size: int) -> Iterator[np.ndarray]:
-    """Crops uint8 [T, size, size, 3] of every stretch of the videos that shows one face for a second or more."""
-    for path in videos:
-        with VideoFile(path, "VIDEO") as video:
-            for piece in pieces(video, size):
-                yield piece.crops
+def faces(path: Path, size: int) -> list[np.ndarray]:
+    """Crops uint8 [T, size, size, 3] of every stretch of the video that shows one face for a second or more; at least one.
+
+    Raises:
+        UserError: there is none.
+    """
+    with VideoFile(path, "VIDEO") as video:
+        found = [piece.crops for piece in pieces(video, size)]
+    if not found:
+        raise UserError(f"VIDEO {path}: it shows no face for as long as a second; leave it out")
+    return found
 
 
 def people(videos: list[Path], preset: dict[str, Any], weights: Path, out: Path) -> tuple[list[Person], list[Person], list[Person]]:
@@ -104,10 +110,13 @@ def people(videos: list[Path], preset: dict[str, Any], weights: Path, out: Path)
         return Person(out / name)
 
     taught, watching = [], []
-    for i, crops in enumerate(faces(videos, size)):
-        end = round(len(crops) * (1 - LAST_SHARE))
-        taught.append(cached(f"taught.{i}", crops[:end]))
-        watching.append(cached(f"watching.{i}", crops[end:]))
+    for i, crops in enumerate(crops for video in videos for crops in faces(video, size)):
+        last = round(LAST_SHARE * len(crops))
+        if last < LEAST_WATCHED:
+            last = LEAST_WATCHED if i == 0 else 0  # somebody watches
+        taught.append(cached(f"taught.{i}", crops[: len(crops) - last]))
+        if last:
+            watching.append(cached(f"watching.{i}", crops[len(crops) - last :]))
     if (frames := sum(map(len, taught))) < MIN_FRAMES:
         raise UserError(f"VIDEO {videos[0]}: {frames} frames show a face; at least {MIN_FRAMES} are needed, better a minute of speech")
     strangers = [
@@ -164,8 +173,7 @@ def fine_tune(videos: list[Path], preset: dict[str, Any], weights: Path, work: P
 
 def make(videos: list[Path], consent: str, out: Path, weights: Path, steps: int, preset_name: str) -> dict[str, float]:
     """Write the avatar folder ``out`` in a folder beside it and put it in its place when it is whole; gives its figures."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+    with tempfile.TemporaryDirectory(dir=make_folder(out.parent), prefix=f".{out.name}.") as temporary:
         work, folder = Path(temporary), Path(temporary) / "avatar"
         folder.mkdir()
         figures = fine_tune(videos, load_preset(preset_name), weights, work, steps)

@@ -1,0 +1,113 @@
+"""Stage 8 of the recipe: the editor and the lips encoder together, so that the twelve numbers say what the editor needs to hear.
+
+    python -m flashlips_edge.training.joint --latents work/latents --weights work/nano
+
+A distilled lips encoder makes mistakes that the editor, trained on the teacher's lips, never heard of. Here the editor's losses reach
+the lips encoder that is shipped. It is held near what it said before, so that a lips vector keeps its meaning. Beyond the paper, whose
+preset leaves this stage out. It starts from finished networks, so that shipped ones can be trained on with it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from flashlips_edge.errors import UserError
+from flashlips_edge.models.editor import EditorUNet
+from flashlips_edge.models.editor_transformer import EditorTransformer
+from flashlips_edge.models.lips import LipsEncoder
+from flashlips_edge.models.presets import load_preset
+from flashlips_edge.training.checkpoint import load_weights, save_weights
+from flashlips_edge.training.command import command
+from flashlips_edge.training.critic import Critic, sharp_terms
+from flashlips_edge.training.editor import Backbone, BackboneOption, Checker, editor_loss
+from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
+from flashlips_edge.training.grow import start_file
+from flashlips_edge.training.latents import SdxlFolder
+from flashlips_edge.training.lips_encoder import write_constants
+from flashlips_edge.training.loop import Losses, Schedule, train
+from flashlips_edge.training.losses import ReconstructionLoss
+from flashlips_edge.training.pace import pace
+from flashlips_edge.training.pairs import Batch, draw, load_people, person_weights
+from flashlips_edge.training.views import look
+
+SET_WEIGHT = {"grid_s1": 0.3, "grid_multi": 0.36, "crema_d": 0.14, "synthetic": 0.14, "demo": 0.06}
+MASKED_SHARE = 0.35
+LIPS_NOISE = 0.04  # less than in the stages before: the small dimensions vary by 0.1 to 0.2
+ANCHOR_WEIGHT = 0.2  # the lips vector against what it was
+TURNED_WEIGHT = 0.2  # lips read from a turned head against those read before the turn
+
+
+class JointTask(nn.Module):
+    """What learns: the editor, the lips encoder, and a critic of mouths."""
+
+    def __init__(self, preset: dict[str, Any], backbone: Backbone = Backbone.UNET) -> None:
+        super().__init__()
+        self.editor = (EditorUNet if backbone is Backbone.UNET else EditorTransformer)(**preset[backbone.value])
+        self.lips = LipsEncoder(**preset["lips"])
+        self.critic = Critic()
+
+
+class JointLoss(nn.Module):
+    """The losses of sharpening, through the lips encoder; ``before`` is the lips encoder as it was."""
+
+    def __init__(self, reconstruction: ReconstructionLoss, before: nn.Module) -> None:
+        super().__init__()
+        self.reconstruction, self.before = reconstruction, before.eval().requires_grad_(False)
+
+    def forward(self, task: JointTask, batch: Batch) -> Losses:
+        faces = torch.cat([batch.level_face, batch.face])
+        disguised, _ = look(torch.cat([batch.level_lower, batch.lower]), faces, 1.0, faces.shape[-1])
+        lips, turned = task.lips(disguised).float().chunk(2)
+        edited = task.editor(batch.latent, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
+        return {
+            **sharp_terms(self.reconstruction, task.critic, edited, batch),
+            "anchor": ANCHOR_WEIGHT * nn.functional.smooth_l1_loss(lips, self.before(batch.level_face).float(), beta=0.1),
+            "turned": TURNED_WEIGHT * nn.functional.smooth_l1_loss(turned, lips.detach(), beta=0.1),
+        }
+
+    def edited(self, task: JointTask, batch: Batch) -> Tensor:
+        """Latents [B, C, h, w] edited to the lips that the target shows."""
+        return task.editor(batch.latent, batch.references, task.lips(batch.level_face).float())
+
+
+def main(
+    latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
+    weights: Annotated[Path, typer.Option(help="folder with the editor and the lips encoder, which it replaces")] = Path("work/nano"),
+    preset: Annotated[str, typer.Option(help="nano or edge")] = "nano",
+    steps: Annotated[int, typer.Option(help="optimiser steps")] = 8000,
+    vgg19: Vgg19File = None,
+    vggface2: VggFace2File = None,
+    sdxl: SdxlFolder = None,
+    backbone: BackboneOption = Backbone.UNET,
+) -> None:
+    """Train editor and lips encoder together."""
+    sizes = load_preset(preset)
+    if "joint_rate" not in sizes["training"]:
+        raise UserError(f"--preset {preset}: has no joint_rate, as the paper has no such stage; take nano or edge")
+    people, held_out = load_people(latents)
+    task, before = JointTask(sizes, backbone), LipsEncoder(**sizes["lips"])
+    grown = start_file(weights, backbone)
+    load_weights(grown if grown.is_file() else weights / f"{backbone.value}.safetensors", task.editor)
+    task.lips.requires_grad_(not grown.is_file())  # with the lips encoder audio to lips was taken as it is
+    for encoder in (task.lips, before):
+        load_weights(weights / "lips_encoder.safetensors", encoder)
+    loss = JointLoss(editor_loss(sizes, weights, vgg19, vggface2, sdxl).reconstruction, before)
+    references, training = sizes[backbone.value]["references"], sizes["training"]
+    chances = person_weights(people, SET_WEIGHT)
+    batch = partial(draw, people, chances, count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
+    schedule = Schedule(steps=steps, rate=training["joint_rate"], final_rate=training["final_rate"], warm_up=200)
+    average = train(f"{backbone.value}_joint", task, batch, loss, schedule, weights, check=Checker(held_out, loss, references))
+    assert isinstance(average, JointTask)
+    save_weights(weights / f"{backbone.value}.safetensors", average.editor)
+    save_weights(weights / "lips_encoder.safetensors", average.lips)
+    write_constants(weights, average.lips, people)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,93 @@
+"""Editor and lips encoder learn together: the vector keeps its meaning, and what was grown keeps its lips encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed: pip install '.[build]'")
+
+from safetensors.torch import load_file  # noqa: E402
+from test_training import write_person  # noqa: E402
+
+from flashlips_edge.errors import UserError  # noqa: E402
+from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
+from flashlips_edge.models.networks import networks  # noqa: E402
+from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.training import editor, joint, latents  # noqa: E402
+from flashlips_edge.training.checkpoint import load_constants, load_weights, save_weights  # noqa: E402
+from flashlips_edge.training.editor import Backbone, editor_loss  # noqa: E402
+from flashlips_edge.training.grow import start_file  # noqa: E402
+from flashlips_edge.training.pace import Pace, at  # noqa: E402
+from flashlips_edge.training.pairs import draw, load_people, person_weights  # noqa: E402
+
+PRESET = load_preset("nano")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """``latents`` of two synthetic people and ``weights``: networks as they come, an editor that does something."""
+    for seed in (3, 4):
+        write_person(seed, tmp_path / "clips" / f"synthetic.{seed}")
+    torch.manual_seed(0)
+    for name, model in networks(PRESET).items():
+        if isinstance(model, joint.EditorUNet):
+            torch.nn.init.normal_(model.residual.weight, std=0.05)
+        save_weights(tmp_path / "weights" / f"{name}.safetensors", model)
+    latents.main(tmp_path / "clips", tmp_path / "weights" / "autoencoder.safetensors", tmp_path / "latents", "nano")
+    return tmp_path
+
+
+def parts(work: Path) -> tuple[joint.JointTask, joint.JointLoss, Any]:
+    """The task with the networks of ``weights``, its loss, and a batch."""
+    task, before = joint.JointTask(PRESET), LipsEncoder(**PRESET["lips"])
+    load_weights(work / "weights" / "editor.safetensors", task.editor)
+    for encoder in (task.lips, before):
+        load_weights(work / "weights" / "lips_encoder.safetensors", encoder)
+    people, _ = load_people(work / "latents")
+    loss = joint.JointLoss(editor_loss(PRESET, work / "weights", None, None, None).reconstruction, before)
+    return task, loss, draw(people, person_weights(people), np.random.default_rng(0), 4, 0.5)
+
+
+def test_what_the_picture_needs_reaches_the_lips_encoder(work: Path) -> None:
+    task, loss, batch = parts(work)
+    terms = loss(task, batch)
+    assert {"pixel", "lips", "fool", "alike", "critic", "anchor", "turned"} <= set(terms)
+    (pixels,) = torch.autograd.grad(terms["lips"], [task.lips.encoder.out.weight], retain_graph=True)
+    assert pixels.abs().max() > 0
+    assert not any(p.requires_grad for p in loss.before.parameters())
+    (held,) = torch.autograd.grad(terms["anchor"], [task.lips.encoder.out.bias], retain_graph=True)
+    assert held.abs().max() > 0
+
+
+def test_the_anchor_is_nought_where_nothing_moved_and_grows_with_what_did(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, loss, batch = parts(work)
+    monkeypatch.setattr(joint, "look", lambda lower, face, strength, size: (face, lower))  # undisguised
+    assert loss(task, batch)["anchor"].item() < 1e-6
+    with torch.no_grad():
+        task.lips.encoder.out.bias += 0.5
+    assert loss(task, batch)["anchor"].item() == pytest.approx(joint.ANCHOR_WEIGHT * 0.45, rel=0.01)  # smooth L1, beta 0.1
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_the_stage_writes_what_the_next_ones_read(work: Path, grown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(editor, "CHECKED", 2)
+    weights = work / "weights"
+    before = load_file(weights / "lips_encoder.safetensors")
+    if grown:
+        (weights / "editor.safetensors").rename(start_file(weights, Backbone.UNET))
+    with at(Pace(share=2 / 8000, batch=2)):
+        joint.main(work / "latents", weights, "nano")
+    after = load_file(weights / "lips_encoder.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before) is grown, "audio to lips of a grown preset knows these lips"
+    load_weights(weights / "editor.safetensors", networks(PRESET)["editor"])
+    assert len(load_constants(weights)["opening"]) == 12
+
+
+def test_a_preset_of_the_paper_has_no_such_stage(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--preset paper: has no joint_rate"):
+        joint.main(tmp_path, tmp_path, "paper")
