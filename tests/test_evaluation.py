@@ -20,7 +20,7 @@ from faces import write_faces
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import __main__ as evaluation
-from flashlips_edge.evaluation import costs, folder, html, plots, report, run_path, self_drive, sheets, speed
+from flashlips_edge.evaluation import at_rest, costs, folder, html, plots, report, run_path, self_drive, sheets, speed
 from flashlips_edge.evaluation.__main__ import main
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.landmarks import LipReader
@@ -212,6 +212,13 @@ def test_the_speed_is_read_from_what_a_run_prints():
     assert found == {"frames_per_second": 31.2, "with_start": 25.0, "share.decode": 0.12, "share.networks": 0.61}
 
 
+def test_a_face_rests_where_its_mouth_opens_least():
+    openings = np.full(40, 0.3)
+    openings[5:9], openings[20:32] = 0.0, 0.1  # the first is closed, and too short
+    assert at_rest.calmest(openings, 10) == 20
+    assert at_rest.calmest(openings[:6], 10) == 0, "a clip that is shorter is taken whole"
+
+
 def test_what_is_not_reached_is_said():
     lines = report.verdicts({"cost.gflop.frame": 4.5, "cost.gflop.autoencoder": 2.0, "cost.gflop.editor": 1.0}).splitlines()
     assert lines[0].endswith("NOT REACHED") and lines[1].endswith(" reached")
@@ -325,7 +332,7 @@ def test_a_quick_evaluation_of_a_folder(data_path: Callable[[str], Path], reader
     (tmp_path / "talk" / "photos").mkdir()
     (tmp_path / "talk" / "photos" / "torn.jpg").write_bytes(b"this is no picture")
     command = [sys.executable, "-m", "flashlips_edge.evaluation", "talk", "--quick", "--models", str(reader.folder)]
-    command += ["--parts", "costs,autoencoder,same_face,control,speech", "--out", "found"]
+    command += ["--parts", "costs,autoencoder,same_face,control,speech,at_rest", "--out", "found"]
     run = start(command, repo, tmp_path)
     assert run.returncode == 0, run.stderr
     found = json.loads((tmp_path / "found" / "evaluation.json").read_text())
@@ -338,6 +345,9 @@ def test_a_quick_evaluation_of_a_folder(data_path: Callable[[str], Path], reader
     assert found["copy.crossed.leak.talk"] > 0.9 > found["speech.crossed.leak.talk"]
     assert found["frozen.own.range.talk"] < found["speech.own.range.talk"]
     assert found["frozen.own.lip_jitter.talk"] < found["random.own.lip_jitter.talk"]
+    assert found["at_rest.range.talk"] > 0 and abs(found["at_rest.correlation.talk"]) <= 1
+    with VideoFile(tmp_path / "found" / "videos" / "rest.talk.man.idle.mp4") as idle:
+        assert len(list(idle)) == at_rest.STRETCH
     left_out = json.loads((tmp_path / "found" / "evaluation.meta.json").read_text())["left_out"]
     assert "talk/torn.mp4" in left_out and "torn.mp4" in run.stdout
     assert left_out["control on torn.jpg"] == "talk/photos/torn.jpg cannot be read as a picture."

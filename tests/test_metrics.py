@@ -16,9 +16,9 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import landmarks, measures, metrics
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.lpips import Lpips
-from flashlips_edge.evaluation.recordings import Recording, partners
+from flashlips_edge.evaluation.recordings import Recording, partners, recorded_at
 from flashlips_edge.evaluation.systems import random_lips
-from flashlips_edge.evaluation.takes import Result, Speech, recorded_at
+from flashlips_edge.evaluation.takes import Result, Speech
 
 NO_JUDGES = Judges(None, None, None, None, {})
 

@@ -19,7 +19,7 @@ from flashlips_edge.models.autoencoder import Autoencoder  # noqa: E402
 from flashlips_edge.models.editor import EditorUNet  # noqa: E402
 from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
-from flashlips_edge.training import editor, latents, lips_encoder, lips_teacher, refinement, sharpening  # noqa: E402
+from flashlips_edge.training import editor, latents, lips_encoder, lips_teacher, pairs, refinement, sharpening  # noqa: E402
 from flashlips_edge.training.augment import another_person, turned  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
 from flashlips_edge.training.clips import load_clips  # noqa: E402
@@ -257,3 +257,16 @@ def test_clips_of_another_size_are_refused(cache: Path, tmp_path: Path) -> None:
         weights = tmp_path / "autoencoder.safetensors"
         save_weights(weights, Autoencoder(**load_preset("edge")["autoencoder"]))
         latents.main(cache / "clips", weights, tmp_path / "latents", "edge")
+
+
+def test_references_may_all_show_the_same_mouth_as_those_of_a_face_that_rests(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "NEAR_SHARE", 0.0)
+    monkeypatch.setattr(pairs, "RESTING_SHARE", 1.0)
+    (person, *_), _ = load_people(cache / "latents")
+    generator, once = np.random.default_rng(0), 0
+    for t in np.tile(np.arange(len(person)), 20):
+        chosen = person.references(int(t), generator, 4)
+        assert len(chosen) == 4 and set(chosen) <= set(person.apart(int(t)))
+        assert any(set(chosen) <= {r, *person.near(r)} for r in person.apart(int(t))), "one mouth and those like it"
+        once += len(set(chosen)) == 1
+    assert once > 3 * len(person), "in one case of four a photo"

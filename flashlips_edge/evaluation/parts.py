@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
-from flashlips_edge.evaluation import autoencoder, control, costs, folder, same_face, self_drive, sheets, speed
+from flashlips_edge.evaluation import at_rest, autoencoder, control, costs, folder, same_face, self_drive, sheets, speed
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.left_out import each, reason
 from flashlips_edge.evaluation.protocols import Scene, Studio
@@ -19,7 +19,7 @@ from flashlips_edge.evaluation.recordings import LIMIT_NS, Recording, partners
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.talking.networks import Networks
 
-PARTS = ("costs", "autoencoder", "same_face", "control", "self_drive", "speech", "speed")
+PARTS = ("costs", "autoencoder", "same_face", "control", "self_drive", "speech", "at_rest", "speed")
 NOISE_CLIPS = 3  # of each set
 QUICK_NS = 1_600_000_000
 
@@ -43,6 +43,7 @@ class Evaluation:
         self.bundle = Bundle.open(bundle)
         self.findings = Findings(left_out=dict(judges.missing))
         self._bundle_name, self._judges, self._work = bundle, judges, work
+        self._store = store
         self._photos = folder.photos_of(videos)
         self._networks = Networks(self.bundle)
         self._sets: dict[str, list[Recording]] = {}
@@ -121,6 +122,16 @@ class Evaluation:
             for key in dict.fromkeys(key for scene in scenes for key in scene.figures):
                 values = [scene.figures[key] for scene in scenes if key in scene.figures]
                 yield f"{key.replace('ours.', 'speech.')}.{name}", float(np.mean(values))
+
+    def at_rest(self) -> Iterator[tuple[str, float]]:
+        """Faces that were seen at rest only, made to speak through the run path."""
+        reader = self._judges.reader
+        for name, members in self._sets.items() if reader is not None else ():
+            assert reader is not None
+            clips = self._heard(members)
+            values, rows = at_rest.measure(self.bundle, clips, reader, self._videos, self._store, self.findings.left_out)
+            self._page(f"at_rest.{name}", rows, captions=["true", "spoken"] * at_rest.SHOWN)
+            yield from ((f"at_rest.{key}.{name}", value) for key, value in values.items())
 
     def speed(self) -> Iterator[tuple[str, float]]:
         """The run path's frames per second on the clip with the largest picture; the machine must have nothing else to do."""

@@ -66,7 +66,7 @@ class Studio:
         return scene
 
     def _ours(self, clip: Recording, sound: np.ndarray, kind: str) -> Result:
-        systems.ours(self._bundle, clip, sound, self._video(clip, kind))
+        systems.ours(self._bundle, clip.path, sound, self._video(clip, kind))
         return Result.read(self._video(clip, kind), clip, self._judges.reader)
 
     def _copy(self, clip: Recording) -> Result:

@@ -126,6 +126,15 @@ class Recording:
             return [frame.image for number, frame in enumerate(video) if number in wanted]
 
 
+def recorded_at(clip: Recording, track: np.ndarray, pts_ns: np.ndarray) -> np.ndarray:
+    """A track [T, ...] of the clip's frames at these times [N], round and round past its end; linear in between."""
+    place = np.interp(pts_ns % clip.duration_ns, clip.pts_ns, np.arange(len(track)))
+    before = np.minimum(place.astype(int), len(track) - 1)
+    after = np.minimum(before + 1, len(track) - 1)
+    share = (place - before).reshape(-1, *[1] * (track.ndim - 1))
+    return track[before] * (1 - share) + track[after] * share
+
+
 def partners(clips: list[Recording]) -> Iterator[tuple[Recording, Recording]]:
     """Each clip as an avatar with the next clip of the same speaker, the last with the first.
 

@@ -30,10 +30,10 @@ SYSTEMS = ("copy", "ours", "random", "frozen")
 TEMPO = 0.6  # correlation of a random lips vector with the one 40 ms before
 
 
-def ours(bundle: Bundle, clip: Recording, sound: np.ndarray, out: Path) -> None:
-    """The clip speaks a sound, float32 [N] at 16 kHz, through the run path; the video is as long as the sound."""
+def ours(bundle: Bundle, video: Path, sound: np.ndarray, out: Path) -> None:
+    """The video speaks a sound, float32 [N] at 16 kHz, through the run path; the result is as long as the sound."""
     with Talker(bundle) as talker:
-        lip_sync_recording(talker, clip.path, Sound(sound[:, None].astype(np.float32), SAMPLE_RATE_HZ), out=out)
+        lip_sync_recording(talker, video, Sound(sound[:, None].astype(np.float32), SAMPLE_RATE_HZ), out=out)
 
 
 def copy(clip: Recording, out: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation.landmarks import LipReader, lips_of, opening_of
-from flashlips_edge.evaluation.recordings import Recording
+from flashlips_edge.evaluation.recordings import Recording, recorded_at
 from flashlips_edge.evaluation.run_path import frames_with
 from flashlips_edge.face.crop import cut
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
@@ -80,12 +80,3 @@ class Result:
         keep = self.pts_ns < end_ns
         points = self.points[keep] if self.points is not None else None
         return Result(self.clip, self.positions[keep], self.crops[keep], points)
-
-
-def recorded_at(clip: Recording, track: np.ndarray, pts_ns: np.ndarray) -> np.ndarray:
-    """A track [T, ...] of the clip's frames at these times [N], round and round past its end; linear in between."""
-    place = np.interp(pts_ns % clip.duration_ns, clip.pts_ns, np.arange(len(track)))
-    before = np.minimum(place.astype(int), len(track) - 1)
-    after = np.minimum(before + 1, len(track) - 1)
-    share = (place - before).reshape(-1, *[1] * (track.ndim - 1))
-    return track[before] * (1 - share) + track[after] * share

@@ -31,11 +31,12 @@ from flashlips_edge.training.clips import load_clips
 from flashlips_edge.training.command import command
 from flashlips_edge.training.loop import Losses, Schedule, train
 from flashlips_edge.training.rehearsal import Rehearsal, rehearse
-from flashlips_edge.training.speech_tracks import Track, lips_of, load_tracks
+from flashlips_edge.training.speech_tracks import Track, lips_of, load_tracks, resting
 from flashlips_edge.training.synthetic_speech import fit_face, synthetic_tracks
 
 BATCH = 32
 SET_WEIGHT = {"grid_s1": 0.35, "grid_multi": 0.35, "crema_d": 0.1, "synthetic": 0.2}
+RESTING_SHARE = 0.2  # of the windows are spoken by a face that was seen at rest only, as a photo's or an idle loop's
 DROP_SPEECH, DROP_PREVIOUS = 0.1, 0.5  # as FLOAT does
 DIFFERENCE_WEIGHT = 1.0  # frame-difference loss, as FLOAT does
 WATCHED = 12  # held-out tracks of each set that are spoken at every save
@@ -77,7 +78,11 @@ class Draw:
         audio = waveform if self.hears_waveforms else another_throat(log_mel(waveform), generator)
         times = first + (np.arange(-self.previous, self.window) + 0.5) * speed - 0.5  # middles of the steps
         lips = np.stack([np.interp(times, np.arange(count), column) for column in track.lips.T], 1)
-        some = track.lips[generator.choice(count, min(count, int(generator.integers(12, 60))), replace=False)]
+        if generator.random() < RESTING_SHARE:
+            rests = resting(track.lips, self.opening)
+            some = rests[generator.choice(len(rests), min(len(rests), int(generator.integers(1, 9))), replace=False)]
+        else:
+            some = track.lips[generator.choice(count, min(count, int(generator.integers(12, 60))), replace=False)]
         references = some[choose_references(some, some @ self.opening)]
         return audio, lips[self.previous :], track.emotion, references, lips[: self.previous]
 
@@ -137,6 +142,7 @@ def teach(
         for name in sorted({t.set_name for t in watched}):
             some = [t for t in watched if t.set_name == name][:WATCHED]
             result |= {f"{name}_{key}": value for key, value in rehearse(networks, some, opening).items()}
+            result |= {f"{name}_resting_{key}": value for key, value in rehearse(networks, some, opening, at_rest=True).items()}
         return result
 
     schedule = Schedule(steps=steps, rate=1e-3, warm_up=200, weight_decay=0.01)

@@ -39,8 +39,9 @@ from flashlips_edge.training.views import look
 SET_WEIGHT = {"grid_s1": 0.3, "grid_multi": 0.36, "crema_d": 0.14, "synthetic": 0.14, "demo": 0.06}
 MASKED_SHARE = 0.35
 LIPS_NOISE = 0.04  # less than in the stages before: the small dimensions vary by 0.1 to 0.2
-ANCHOR_WEIGHT = 0.2  # the lips vector against what it was
-TURNED_WEIGHT = 0.2  # lips read from a turned head against those read before the turn
+PLAIN = 0.3  # strength of the disguise in which a face asks for lips: with more, the encoder's wavering is noise to the editor
+ANCHOR_WEIGHT = 0.03  # the lips vector against what it was
+TURNED_WEIGHT = 0.2  # lips read from a turned, disguised head against those that were asked for
 
 
 class JointTask(nn.Module):
@@ -61,9 +62,10 @@ class JointLoss(nn.Module):
         self.reconstruction, self.before = reconstruction, before.eval().requires_grad_(False)
 
     def forward(self, task: JointTask, batch: Batch) -> Losses:
-        faces = torch.cat([batch.level_face, batch.face])
-        disguised, _ = look(torch.cat([batch.level_lower, batch.lower]), faces, 1.0, faces.shape[-1])
-        lips, turned = task.lips(disguised).float().chunk(2)
+        size = batch.face.shape[-1]
+        plain, _ = look(batch.level_lower, batch.level_face, PLAIN, size)
+        disguised, _ = look(batch.lower, batch.face, 1.0, size)
+        lips, turned = task.lips(torch.cat([plain, disguised])).float().chunk(2)
         edited = task.editor(batch.latent, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
         return {
             **sharp_terms(self.reconstruction, task.critic, edited, batch),

@@ -21,7 +21,8 @@ REFERENCES = 4
 STILL = 0.3  # share of a clip's frames that count as the same head pose
 EXACT = 0.3  # grey levels
 NEAR = 6  # frames
-NEAR_SHARE = 0.6  # of the frames have references that look alike
+NEAR_SHARE = 0.5  # of the frames have references that look like them
+RESTING_SHARE = 0.2  # of the frames have references that look like one another
 MOVED = 0.5  # share of those whose mouths differ most
 PARAMETERS = 6  # the synthetic head's true lips
 COMPARED = Box(100 / 160, 148 / 160, 50 / 160, 110 / 160)  # of two mouths
@@ -101,12 +102,16 @@ class Person:
         return np.flatnonzero(np.abs(np.arange(len(self)) - t) >= max(min(1, len(self) - 1), min(3, len(self) // 4)))
 
     def references(self, t: int, generator: np.random.Generator, count: int) -> np.ndarray:
-        """Frames to refer to: any, or, as on the run path, some that look alike among them."""
-        others = self.apart(t)
+        """Frames to refer to: any; or, as on the run path, some that look like frame ``t`` among them; or, as of a photo or of a face that
+        rests, such as look alike and show, most likely, another mouth."""
+        others, kind = self.apart(t), generator.random()
         chosen = generator.choice(others, count, replace=len(others) < count)
-        if generator.random() < NEAR_SHARE:
+        if kind < NEAR_SHARE:
             few, near = min(count, int(generator.integers(1, count + 3))), self.near(t)  # every second time all of them
             chosen[:few] = generator.choice(near, few, replace=len(near) < few)
+        elif kind < NEAR_SHARE + RESTING_SHARE:
+            resting = np.append(np.intersect1d(self.near(chosen[0]), others), chosen[0])
+            chosen = np.resize(generator.permutation(resting)[: generator.integers(1, count + 1)], count)
         return generator.permutation(chosen)
 
     def same_pose(self, t: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
 from flashlips_edge.talking.identity import choose_references
 from flashlips_edge.talking.lips import SpeechToLips
 from flashlips_edge.training.loop import on
-from flashlips_edge.training.speech_tracks import Track, closed_mouth
+from flashlips_edge.training.speech_tracks import Track, closed_mouth, resting
 
 
 class Rehearsal:
@@ -38,15 +38,18 @@ def _run(module: nn.Module, *inputs: np.ndarray) -> np.ndarray:
     return module(*(on(module, torch.from_numpy(np.float32(x))[None]) for x in inputs))[0].float().cpu().numpy()
 
 
-def rehearse(networks: Rehearsal, tracks: list[Track], opening: np.ndarray, new_steps: int | None = None) -> dict[str, float]:
+def rehearse(
+    networks: Rehearsal, tracks: list[Track], opening: np.ndarray, new_steps: int | None = None, at_rest: bool = False
+) -> dict[str, float]:
     """Correlation of the opening with the true one and its spread as a share of the true one's, means over tracks.
 
     Every track is spoken by its own face: its references and its closed mouth. ``new_steps`` as ``SpeechToLips`` has it: none for
-    recorded speech, a chunk for live speech.
+    recorded speech, a chunk for live speech. ``at_rest``: the face was never seen with an open mouth, as an idle loop's.
     """
     correlations, gains = [], []
     for track in tracks:
-        references = track.lips[choose_references(track.lips, track.lips @ opening)]
+        seen = resting(track.lips, opening) if at_rest else track.lips
+        references = seen[choose_references(seen, seen @ opening)]
         speaker = SpeechToLips(networks, references, closed_mouth(track.lips, opening), new_steps)  # type: ignore[arg-type]
         pieces = np.split(track.waveform, np.arange(SAMPLES_PER_STEP, len(track.waveform), SAMPLES_PER_STEP))
         given = np.concatenate([*(speaker.push(piece) for piece in pieces), speaker.finish()]) @ opening

@@ -49,9 +49,14 @@ def lips_of(student: nn.Module, face_size: int) -> Lips:
     return lips
 
 
+def resting(lips: np.ndarray, opening: np.ndarray) -> np.ndarray:
+    """The most closed [n, 12] of lips [T, 12]; ``opening`` [12] is the direction along which mouths open."""
+    return lips[np.argsort(lips @ opening)[: max(1, round(CLOSED_SHARE * len(lips)))]]
+
+
 def closed_mouth(lips: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """The closed mouth [12] among lips [T, 12]; ``opening`` [12] is the direction along which mouths open."""
-    return lips[np.argsort(lips @ opening)[: max(1, round(CLOSED_SHARE * len(lips)))]].mean(0)
+    """The closed mouth [12] among lips [T, 12]: the mean of those at rest."""
+    return resting(lips, opening).mean(0)
 
 
 def with_margins(name: str, waveform: np.ndarray, lips: np.ndarray, emotion: np.ndarray, opening: np.ndarray) -> Track:
