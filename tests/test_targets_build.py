@@ -312,7 +312,8 @@ def test_without_recorded_faces_the_synthetic_head_serves(
 
 
 def in_fp8(source: Path) -> onnx.ModelProto:
-    """A graph of pictures that turns them after FP8: ONNX Runtime, left to itself, turns them in FP8, which opset 20 does not have."""
+    """A graph of pictures that turns them after FP8: ONNX Runtime up to 1.31, left to itself, turns them in FP8, which opset 20 does
+    not have, and does not load it."""
     model = onnx.load(str(source))
     (name,) = (value.name for value in model.graph.input)
     for node in model.graph.node:
@@ -347,8 +348,6 @@ def test_an_fp8_bundle_is_checked_and_runs_here(weights: Path, tmp_path: Path, m
     (tmp_path / "me.mp4").touch()
     order = building.ordered("ada", "small", str(weights), "fp8", tmp_path, tmp_path / "out")
     bundle, _ = building.build(order, lambda line: None)
-    with pytest.raises(UserError, match="cannot be loaded by ONNX Runtime"):
-        OnnxRuntimeEngine(bundle.graph_path("latent_encoder"))
     assert device_build.golden_error(bundle, "latent_encoder", open_engine(bundle, "latent_encoder", 1)) < 0.01
 
 
