@@ -25,7 +25,7 @@ from flashlips_edge.training.another_voice import another_room, another_throat, 
 from flashlips_edge.training.audio_to_lips import BATCH, Draw, SpeechTask, chances_of, split  # noqa: E402
 from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
 from flashlips_edge.training.rehearsal import Rehearsal, rehearse  # noqa: E402
-from flashlips_edge.training.speech_tracks import MARGIN_STEPS, SYNTHETIC, Track, closed_mouth, with_margins  # noqa: E402
+from flashlips_edge.training.speech_tracks import MARGIN_STEPS, SYNTHETIC, Track, closed_mouth, resting, with_margins  # noqa: E402
 from flashlips_edge.training.synthetic_head import Lips, lips_track, speak  # noqa: E402
 from flashlips_edge.training.synthetic_speech import SENTENCES, Face, synthetic_tracks, visible  # noqa: E402
 
@@ -72,6 +72,18 @@ def test_a_drawn_window_says_what_its_lips_show() -> None:
         assert (np.diff(references[..., 0], axis=1) >= 0).all()
         together += [np.corrcoef(loudness(a), w)[0, 1] for a, w in zip(audio, lips[..., 0]) if w.std() > 0.1]
     assert np.median(together) > 0.7, "speed, room and noise leave sound and lips on one clock"
+
+
+def test_a_face_that_rests_is_spoken_for_by_its_closed_mouth_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    track = loud_track(seconds=4)
+    closed = {lips.tobytes() for lips in resting(track.lips, OPENING)}
+    draw, seen = draw_of([track]), {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(audio_to_lips, "RESTING_SHARE", share)
+        rows = [draw.row(track, np.random.default_rng(i)) for i in range(20)]
+        seen[share] = {lips.tobytes() for row in rows for lips in row[3].astype(np.float32)}
+        assert max(np.ptp(row[1] @ OPENING) for row in rows) > 0.3, "the window itself speaks"
+    assert seen[1.0] <= closed and not seen[0.0] <= closed
 
 
 @pytest.mark.parametrize("frames", [25, 26])
