@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from flashlips_edge.training.pace import Pace, at  # noqa: E402
 from flashlips_edge.training.pairs import draw, load_people, person_weights  # noqa: E402
 
 PRESET = load_preset("nano")
+KNOWN = {"opening": [0.5] * 12, "closed": [0.0] * 12}
 
 
 @pytest.fixture
@@ -80,12 +82,23 @@ def test_the_stage_writes_what_the_next_ones_read(work: Path, grown: bool, monke
     before = load_file(weights / "lips_encoder.safetensors")
     if grown:
         (weights / "editor.safetensors").rename(start_file(weights, Backbone.UNET))
+        (weights / "lips.json").write_text(json.dumps(KNOWN))
     with at(Pace(share=2 / 8000, batch=2)):
         joint.main(work / "latents", weights, "nano")
     after = load_file(weights / "lips_encoder.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before) is grown, "audio to lips of a grown preset knows these lips"
     load_weights(weights / "editor.safetensors", networks(PRESET)["editor"])
-    assert len(load_constants(weights)["opening"]) == 12
+    constants = load_constants(weights)
+    assert len(constants["opening"]) == 12 and (constants == KNOWN) is grown
+
+
+def test_without_a_head_whose_lips_are_known_nothing_is_trained_or_replaced(work: Path) -> None:
+    for params in (work / "latents").glob("*/params.npy"):
+        params.unlink()
+    before = (work / "weights" / "editor.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"--latents .*latents: no person of the synthetic head"):
+        joint.main(work / "latents", work / "weights", "nano")
+    assert (work / "weights" / "editor.safetensors").read_bytes() == before
 
 
 def test_a_preset_of_the_paper_has_no_such_stage(tmp_path: Path) -> None:

@@ -259,6 +259,20 @@ def test_clips_of_another_size_are_refused(cache: Path, tmp_path: Path) -> None:
         latents.main(cache / "clips", weights, tmp_path / "latents", "edge")
 
 
+def test_latents_of_two_autoencoders_are_not_mixed(cache: Path, tmp_path: Path) -> None:
+    weights, out = tmp_path / "autoencoder.safetensors", tmp_path / "latents"
+    model = Autoencoder(**load_preset("nano")["autoencoder"])
+    for _ in range(2):
+        save_weights(weights, model)
+        latents.main(cache / "clips", weights, out)  # a second time: nothing is left to do
+    before = {path: path.read_bytes() for path in out.rglob("*.npy")}
+    torch.nn.init.normal_(next(model.parameters()))
+    save_weights(weights, model)
+    with pytest.raises(UserError, match=r"--out .*latents: holds latents of another autoencoder"):
+        latents.main(cache / "clips", weights, out)
+    assert {path: path.read_bytes() for path in out.rglob("*.npy")} == before
+
+
 def test_references_may_all_show_the_same_mouth_as_those_of_a_face_that_rests(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "NEAR_SHARE", 0.0)
     monkeypatch.setattr(pairs, "RESTING_SHARE", 1.0)

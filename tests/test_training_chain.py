@@ -149,8 +149,9 @@ def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:
         chain.main(data=tmp_path / "nowhere", work=tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "clips").touch()
-    with pytest.raises(UserError, match=r"--vgg19 .*nowhere"):
-        chain.main(data=tmp_path, work=tmp_path / "work", vgg19=tmp_path / "nowhere")
+    for preset, words in (("paper", "nowhere: no such safetensors file"), ("nano", "nowhere: the preset's loss has no perceptual term")):
+        with pytest.raises(UserError, match=rf"--vgg19 .*{words}"):
+            chain.main(data=tmp_path, work=tmp_path / "work", preset=preset, vgg19=tmp_path / "nowhere")
     for options, words in (({"preset": "paper"}, "needs the folder of wav2vec 2.0 base"), ({"out": tmp_path / "mine"}, "is no bundle")):
         with pytest.raises(UserError, match=words):
             chain.main(data=tmp_path, work=tmp_path / "work", **options)

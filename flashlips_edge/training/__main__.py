@@ -40,7 +40,7 @@ from flashlips_edge.training import (
 )
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption
-from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, feature_networks
+from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, check_terms, feature_networks
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.pace import Pace, at
 
@@ -121,6 +121,7 @@ def main(
     if "clips" in chosen and not data.exists():
         raise UserError(f"--data {data}: no such folder or file; name one with training videos, or a file of training.pack")
     if vgg19 is not None or vggface2 is not None:
+        check_terms(load_preset(preset)["loss"], vgg19, vggface2)
         feature_networks(vgg19, vggface2)  # a wrong file is said now, not after the hours before it is needed
     if "audio-to-lips" in chosen:
         audio_to_lips.check_features(load_preset(preset), preset, wav2vec)

@@ -21,10 +21,10 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLAutoencoder, load_sdxl
-from flashlips_edge.training.boxes import MOUTH
 from flashlips_edge.training.clips import Clip, load_clips, set_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.loop import Losses, Schedule, on, train
+from flashlips_edge.training.losses import psnr
 
 LATENT_WEIGHT = 1.0  # latents have unit deviation, pixels about a quarter of it
 WATCHED = 16  # held-out pictures
@@ -59,12 +59,6 @@ def pictures(clips: list[Clip], weights: np.ndarray, generator: np.random.Genera
     return torch.from_numpy(np.stack(result).astype(np.float32)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
-def mouth_psnr(image: Tensor, truth: Tensor) -> float:
-    """Mean PSNR in dB over the mouth, each picture alone."""
-    error = MOUTH.cut(image.float().clamp(0, 1) - truth).square().mean((1, 2, 3))
-    return float((-10 * error.clamp_min(1e-8).log10()).mean())
-
-
 def main(
     sdxl: Annotated[Path, typer.Option(help="folder of the SDXL VAE")],
     clips: Annotated[Path, typer.Option(help="folder that prepare wrote")] = Path("work/clips"),
@@ -92,9 +86,9 @@ def main(
         theirs, ours = loss.vae.encode(image), module.encoder(image)
         return {
             "latent_error": float((ours - theirs).abs().mean() / theirs.abs().mean()),
-            "own_psnr_db": mouth_psnr(module.decoder(ours), image),
-            "decoder_psnr_db": mouth_psnr(module.decoder(theirs), image),
-            "vae_psnr_db": mouth_psnr(loss.vae.decoder(theirs), image),
+            "own_psnr_db": psnr(module.decoder(ours), image),
+            "decoder_psnr_db": psnr(module.decoder(theirs), image),
+            "vae_psnr_db": psnr(loss.vae.decoder(theirs), image),
         }
 
     draw = partial(pictures, taught, set_weights(taught), count=sizes["training"]["batch"])

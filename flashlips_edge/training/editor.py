@@ -28,7 +28,7 @@ from flashlips_edge.models.sdxl import SDXLDecoder
 from flashlips_edge.training.boxes import lower_row
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
-from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, feature_networks
+from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, check_terms, feature_networks
 from flashlips_edge.training.latents import SdxlFolder, load_autoencoder
 from flashlips_edge.training.lips_teacher import TeacherTask
 from flashlips_edge.training.loop import Losses, Schedule, on, train
@@ -129,6 +129,7 @@ class EditorLoss(nn.Module):
 
 def editor_loss(preset: dict[str, Any], weights: Path, vgg19: Path | None, vggface2: Path | None, sdxl: Path | None) -> EditorLoss:
     """The preset's loss, with the decoder and the feature networks that there are."""
+    check_terms(preset["loss"], vgg19, vggface2)
     decoder = load_decoder(preset, weights, sdxl)
     return EditorLoss(ReconstructionLoss(LossWeights(**preset["loss"]), decoder, *feature_networks(vgg19, vggface2)))
 

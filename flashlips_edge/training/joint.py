@@ -29,7 +29,7 @@ from flashlips_edge.training.editor import Backbone, BackboneOption, Checker, ed
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.grow import start_file
 from flashlips_edge.training.latents import SdxlFolder
-from flashlips_edge.training.lips_encoder import write_constants
+from flashlips_edge.training.lips_encoder import check_known, write_constants
 from flashlips_edge.training.loop import Losses, Schedule, train
 from flashlips_edge.training.losses import ReconstructionLoss
 from flashlips_edge.training.pace import pace
@@ -95,8 +95,11 @@ def main(
     people, held_out = load_people(latents)
     task, before = JointTask(sizes, backbone), LipsEncoder(**sizes["lips"])
     grown = start_file(weights, backbone)
-    load_weights(grown if grown.is_file() else weights / f"{backbone.value}.safetensors", task.editor)
-    task.lips.requires_grad_(not grown.is_file())  # with the lips encoder audio to lips was taken as it is
+    held = grown.is_file()  # with the lips encoder audio to lips was taken as it is
+    if not held:
+        check_known(people, latents)
+    load_weights(grown if held else weights / f"{backbone.value}.safetensors", task.editor)
+    task.lips.requires_grad_(not held)
     for encoder in (task.lips, before):
         load_weights(weights / "lips_encoder.safetensors", encoder)
     loss = JointLoss(editor_loss(sizes, weights, vgg19, vggface2, sdxl).reconstruction, before)
@@ -107,8 +110,9 @@ def main(
     average = train(f"{backbone.value}_joint", task, batch, loss, schedule, weights, check=Checker(held_out, loss, references))
     assert isinstance(average, JointTask)
     save_weights(weights / f"{backbone.value}.safetensors", average.editor)
-    save_weights(weights / "lips_encoder.safetensors", average.lips)
-    write_constants(weights, average.lips, people)
+    if not held:
+        save_weights(weights / "lips_encoder.safetensors", average.lips)
+        write_constants(weights, average.lips, people)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python -m flashlips_edge.training.latents --clips work/clips --autoencoder work/
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.pose import upper_face
-from flashlips_edge.files import atomic_path, make_folder
+from flashlips_edge.files import atomic_path, make_folder, write_bytes
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.lips import FACE_SIZE
 from flashlips_edge.models.presets import load_preset
@@ -34,6 +35,7 @@ from flashlips_edge.training.pace import pace
 VARIANTS = {"grid_s1": 2, "grid_multi": 40, "crema_d": 32, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
 STRIDE = {"grid_s1": 1, "synthetic": 1, "demo": 1}  # every n-th frame, elsewhere every second
 MAX_CLIPS = {"grid_s1": 700}
+MADE_WITH = "autoencoder.sha256"  # of a folder of latents
 SdxlFolder = Annotated[Optional[Path], typer.Option("--sdxl", help="folder of the SDXL VAE; none: the autoencoder of our own")]  # noqa: UP045
 
 
@@ -118,6 +120,16 @@ def make(clip: Clip, model: Autoencoder | SDXLAutoencoder, preset: dict[str, Any
         write(folder, model, crops, lower, face_size, level)
 
 
+def keep_to(model: Autoencoder | SDXLAutoencoder, out: Path) -> None:
+    """Note in the folder ``out`` whose latents it holds. Raises UserError where they are another autoencoder's."""
+    digest = hashlib.sha256(b"".join(v.float().contiguous().numpy().tobytes() for v in model.state_dict().values())).hexdigest()
+    note = out / MADE_WITH
+    if note.is_file() and note.read_text() != digest:
+        raise UserError(f"--out {out}: holds latents of another autoencoder; delete them, or name another folder")
+    make_folder(out)
+    write_bytes(note, digest.encode())
+
+
 def main(
     clips: Annotated[Path, typer.Option(help="folder that prepare wrote")] = Path("work/clips"),
     autoencoder: Annotated[Path, typer.Option(help="weights of the autoencoder")] = Path("work/nano/autoencoder.safetensors"),
@@ -128,6 +140,7 @@ def main(
     """Cache latents, masked latents and pixels for the editor's recipes."""
     sizes = load_preset(preset)
     model = load_autoencoder(sizes, autoencoder, sdxl)
+    keep_to(model, out)
     gpu = torch.cuda.is_available()
     model.to("cuda" if gpu else "cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
     seen: dict[str, int] = {}

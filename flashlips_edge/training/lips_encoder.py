@@ -85,6 +85,12 @@ def constants(student: nn.Module, people: list[Person]) -> dict[str, list[float]
     return {"opening": [round(float(v), 6) for v in direction], "closed": [round(float(v), 6) for v in closed]}
 
 
+def check_known(people: list[Person], latents: Path) -> None:
+    """Raises UserError where nobody's lips are known, so that `constants` could say nothing."""
+    if not any(p.parameters is not None for p in people):
+        raise UserError(f"--latents {latents}: no person of the synthetic head, whose lips are known; run training.synthetic_clips first")
+
+
 def write_constants(weights: Path, student: nn.Module, people: list[Person]) -> None:
     """lips.json of the folder ``weights``."""
     write_bytes(weights / "lips.json", json.dumps(constants(student, people), indent=1).encode())
@@ -102,8 +108,7 @@ def main(
     task = EditorTask(sizes, backbone)
     load_weights(weights / f"{backbone.value}_task.safetensors", task)
     people, held_out = load_people(latents)
-    if not any(p.parameters is not None for p in people):
-        raise UserError(f"--latents {latents}: no person of the synthetic head, whose lips are known; run training.synthetic_clips first")
+    check_known(people, latents)
     loss = Distillation(task.teacher)
     test = views(held_out, person_weights(held_out), np.random.default_rng(4), 96)
 
