@@ -137,7 +137,7 @@ def train(
     schedule = replace(schedule, steps=ENDLESS if minutes is not None else pace().of(schedule.steps))
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [p for p in module.parameters() if p.requires_grad]
-    plain = torch.optim.AdamW(trained, lr=schedule.rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.98))
+    plain = torch.optim.AdamW(trained, lr=schedule.rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.98), fused=True)
     average = copy.deepcopy(module).requires_grad_(False).to(fabric.device)
     step_module, optimiser = fabric.setup(_Step(module, loss), plain)
     state = folder / f"{name}.state.safetensors"
