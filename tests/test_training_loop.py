@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed: pip install '.[build]'")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from flashlips_edge.errors import UserError  # noqa: E402
@@ -185,6 +186,24 @@ def test_weights_that_are_missing_or_another_network_s_are_one_sentence(tmp_path
         load_weights(tmp_path / "grey.safetensors", nn.Linear(3, 1))
     with pytest.raises(UserError, match=r"grey\.state\.safetensors: weights of another network"):
         train("grey", nn.Linear(3, 1), draw, loss, Schedule(steps=2, rate=1e-2), tmp_path, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda state: state.pop("step"), "no state of a training, it has no step to go on from"),
+        (lambda state: state.update(step=torch.zeros(2)), "no state of a training, it has no step to go on from"),
+        (lambda state: state.update({"optimiser.0.exp_avg": torch.zeros(5)}), r"optimiser\.0\.exp_avg does not fit"),
+        (lambda state: state.update({"optimiser.99.exp_avg": torch.zeros(5)}), r"optimiser\.99\.exp_avg does not fit"),
+    ],
+)
+def test_a_state_that_cannot_be_gone_on_from_is_one_sentence(change: Callable[[Terms], object], says: str, tmp_path: Path) -> None:
+    fit(tmp_path, steps=1)
+    state = load_file(tmp_path / "grey.state.safetensors")
+    change(state)
+    save_file(state, tmp_path / "grey.state.safetensors")
+    with pytest.raises(UserError, match=rf"grey\.state\.safetensors: .*{says}; delete it and begin anew, or name another folder"):
+        fit(tmp_path, steps=2)
 
 
 TWO_PROCESSES = """

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path
 
+ANEW = "delete it and begin anew, or name another folder"
+
 
 def save_weights(path: Path, module: nn.Module) -> None:
     """The module's weights as float32 safetensors."""
@@ -30,9 +32,11 @@ def load_constants(weights: Path) -> dict[str, list[float]]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises UserError for a file that is damaged."""
+    """The tensors of a safetensors file. Raises UserError for a file that cannot be read or is damaged."""
     try:
         return load_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; name another folder, or run the training stage that writes it again") from None
     except SafetensorError:
         raise UserError(f"{path}: damaged; delete it and run the training stage that writes it again") from None
 
@@ -65,8 +69,13 @@ def save_state(path: Path, step: int, seconds: float, module: nn.Module, average
 
 
 def load_state(path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
-    """Restore what ``save_state`` wrote; gives the step to go on from and the seconds spent. UserError for another network's state."""
+    """Restore what ``save_state`` wrote; gives the step to go on from and the seconds spent. UserError for another network's state, or
+    what is none."""
     tensors = read_tensors(path)
+    try:
+        step, seconds = int(tensors["step"]), float(tensors.get("seconds", 0.0))  # states of earlier versions have no seconds
+    except (KeyError, ValueError, OverflowError, RuntimeError):
+        raise UserError(f"{path}: no state of a training, it has no step to go on from; {ANEW}") from None
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
@@ -74,8 +83,13 @@ def load_state(path: Path, module: nn.Module, average: nn.Module, optimiser: tor
     fill(module, part("module."), path)
     fill(average, part("average."), path)
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = {str(i): p for i, p in enumerate(p for group in optimiser.param_groups for p in group["params"])}
     for key, value in part("optimiser.").items():
-        index, name = key.split(".", 1)
+        index, _, name = key.partition(".")
+        if index not in parameters or value.shape not in ((), parameters[index].shape):
+            raise UserError(f"{path}: state of another network's training, optimiser.{key} does not fit; {ANEW}")
+        if value.ndim:  # in the layout of its parameter: AdamW in one kernel goes by the order in memory
+            value = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(tensors["step"]), float(tensors.get("seconds", 0.0))  # states of earlier versions have no seconds
+    return step, seconds
