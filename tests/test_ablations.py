@@ -57,6 +57,17 @@ def test_each_variant_is_measured_once(arguments: Arguments, monkeypatch: pytest
         ablations.main(steps=5, **arguments)
 
 
+@pytest.mark.parametrize(
+    "found", ["{", "[]", '{"self_drive.seam.talk": 1.0}', '{"preset": "nano", "steps": 2, "rows": {"1 reference": {"parameters": 1}}}']
+)
+def test_a_file_that_is_not_its_own_is_left_alone(found: str, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablations, "learn", lambda *_: pytest.fail("it trained"))
+    arguments["out"].write_text(found)
+    with pytest.raises(UserError, match=r"--out .*ablations\.json: is there and holds no figures of ablations, or is damaged"):
+        ablations.main(steps=2, **arguments)
+    assert arguments["out"].read_text() == found
+
+
 def test_the_variants_differ_from_the_first_in_one_thing() -> None:
     first, *others = ablations.VARIANTS
     for other in others:

@@ -18,21 +18,23 @@ import pytest
 from clips import write_clip
 from faces import write_faces
 
+from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import __main__ as evaluation
-from flashlips_edge.evaluation import at_rest, costs, folder, html, plots, report, run_path, self_drive, sheets, speed
+from flashlips_edge.evaluation import at_rest, costs, folder, html, measures, plots, report, run_path, self_drive, sheets, speed, systems
 from flashlips_edge.evaluation.__main__ import main
 from flashlips_edge.evaluation.judges import Judges
-from flashlips_edge.evaluation.landmarks import LipReader
+from flashlips_edge.evaluation.landmarks import MODEL_NAME, LipReader
 from flashlips_edge.evaluation.left_out import each as left_out_each
 from flashlips_edge.evaluation.marks import reached
 from flashlips_edge.evaluation.parts import QUICK_NS, Evaluation, Findings
 from flashlips_edge.evaluation.protocols import Scene
 from flashlips_edge.evaluation.recordings import Recording
-from flashlips_edge.evaluation.takes import Result
+from flashlips_edge.evaluation.takes import Result, Speech
 from flashlips_edge.face.detect import Box
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.media.video_writer import VideoWriter
+from flashlips_edge.recorded import Report
 
 ALIGN_UNITS_PER_S = 25_000  # GRID's word alignments
 
@@ -146,11 +148,27 @@ def test_parts_and_clips_that_fail_do_not_cost_the_report(monkeypatch, tmp_path,
     monkeypatch.setattr(self_drive, "lip_sync", run)
     monkeypatch.setattr(costs, "measure", fails)
     main([str(tmp_path / "talk"), "--parts", "costs,self_drive", "--out", str(tmp_path / "out")])
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["self_drive.outside_db.talk"] > 40
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["self_drive.codec_db.talk"] > 40
     left_out = json.loads((tmp_path / "out" / "evaluation.meta.json").read_text())["left_out"]
     assert left_out["costs"] == "ValueError: these networks cannot be counted"
     assert left_out["self_drive on talk.one"] == "RuntimeError: it ended with 2"
+    assert "the source's picture does not move" in left_out["self_drive.flicker on talk.two"]
     assert "self_drive on talk.one" in capsys.readouterr().out and (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_figure_is_left_out_by_name(monkeypatch, tmp_path, capsys, value):
+    (tmp_path / "talk").mkdir()
+    write_faces(tmp_path / "talk" / "one.mp4", n=26)
+    monkeypatch.setattr(costs, "measure", lambda networks: {"frame": value, "autoencoder": 2.0})
+    main([str(tmp_path / "talk"), "--parts", "costs", "--out", str(tmp_path / "out")])
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert found.keys() == {"cost.gflop.autoencoder", "cost.bundle_mb"} and found["cost.gflop.autoencoder"] == 2
+    left_out = json.loads((tmp_path / "out" / "evaluation.meta.json").read_text())["left_out"]
+    assert left_out["cost.gflop.frame"] == f"it came out as {value}, which is no figure"
+    said = capsys.readouterr().out
+    assert "2 of 2 marks reached" in said and f"left out: cost.gflop.frame (it came out as {value}" in said
+    assert f"cost.gflop.frame: it came out as {value}" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -194,6 +212,23 @@ def test_a_judge_that_is_missing_is_named(tmp_path):
     assert any("landmark distance" in name for name in judges.missing) and "LPIPS" in judges.missing
     with pytest.raises(UserError, match="--models"):
         Judges.open(tmp_path, tmp_path, None)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_damaged_landmark_network_is_one_sentence(tmp_path, named):
+    (tmp_path / MODEL_NAME).write_bytes(b"no network" * 100)
+    with pytest.raises(UserError, match=rf"--models {tmp_path}: {MODEL_NAME} is damaged or no network"):
+        Judges.open(tmp_path if named else None, tmp_path, None)
+
+
+def test_a_source_that_stands_still_is_told_so():
+    clip = replace(recording(Path("talk/photo.mp4")), crops=np.full((26, 64, 64, 3), 90, np.uint8))
+    result = Result(clip, np.arange(26), recording(Path("talk/photo.mp4")).crops, None)
+    left_out: dict[str, str] = {}
+    speech = Speech(np.zeros(16_640, np.float32), None, None)
+    judges = Judges(None, None, None, None, {})
+    assert left_out_each("speech", [clip], lambda clip: measures.lips(result, speech, judges), left_out) == []
+    assert left_out == {"speech on talk.photo": "the source's picture does not move: there is nothing to hold the result against"}
 
 
 def test_a_sheet_shows_its_pictures_in_rows(tmp_path):
@@ -323,6 +358,35 @@ def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path):
     write_faces(tmp_path / "one.mp4", n=26)
     with pytest.raises(UserError, match=r"--out .*taken/report: Not a directory; name a folder that can be written"):
         main([str(tmp_path), "--out", str(tmp_path / "taken" / "report")])
+
+
+def test_a_place_that_cannot_be_written_is_named_before_the_videos_are_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(Recording, "open", lambda *_: pytest.fail("a video was read"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "videos").touch()
+    write_faces(tmp_path / "one.mp4", n=26)
+    for out in (tmp_path / "one.mp4", tmp_path / "one.mp4" / "report", tmp_path / "out"):
+        with pytest.raises(UserError, match=rf"--out {out}: Not a directory; name a folder that can be written"):
+            main([str(tmp_path), "--out", str(out)])
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_one_line_and_status_130(monkeypatch, tmp_path, capsys):
+    write_faces(tmp_path / "one.mp4", n=26)
+    monkeypatch.setattr(self_drive, "lip_sync", interrupted)
+    assert evaluation.command([str(tmp_path), "--parts", "self_drive", "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "flashlips_edge.evaluation: stopped before its report was written"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["videos"]
+
+
+def test_ctrl_c_while_a_clip_speaks_ends_more_than_that_clip(monkeypatch, tmp_path):
+    report = Report(None, 3, 1.0, {}, interrupted=True)
+    monkeypatch.setattr(systems, "lip_sync_recording", lambda *_, **__: report)
+    with pytest.raises(KeyboardInterrupt):
+        systems.ours(Bundle.open("nano"), tmp_path / "one.mp4", np.zeros(100), tmp_path / "out.mp4")
 
 
 def test_a_quick_evaluation_of_a_folder(data_path: Callable[[str], Path], reader, repo: Path, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,6 +64,8 @@ def run(data_path: Callable[[str], Path], tmp_path_factory: pytest.TempPathFacto
     (videos / "empty.mp4").touch()
     (videos / "noise.mkv").write_bytes(np.random.default_rng(0).bytes(20_000))
     (videos / "notes.txt").write_text("not a video")
+    (videos / "a_link.mp4").symlink_to(videos / "nowhere.mp4")
+    (videos / "a_ring.m4v").symlink_to(videos / "a_ring.m4v")
     prepare.main([videos], out, workers=1)
     inputs = json.loads((out / "manifest.json").read_text())["inputs"]
     return videos, out, {Path(source).name: entry["outcome"] for source, entry in inputs.items()}
@@ -81,6 +85,7 @@ def test_every_file_has_its_outcome(run: Run) -> None:
     assert outcomes["faceless.mp4"] == outcomes["cut_off.mpg"] == "1 dropped: it shows no face for as long as a second"
     assert "the file is empty" in outcomes["empty.mp4"]
     assert "damaged" in outcomes["noise.mkv"]
+    assert "there is no such file" in outcomes["nowhere.mp4"] and "a_ring.m4v" in outcomes
     assert "notes.txt" not in outcomes
 
 
@@ -157,6 +162,75 @@ def test_the_videos_of_a_lost_shard_are_prepared_again(tmp_path: Path) -> None:
         assert shards.done("kept", 1) and not shards.done("lost", 1)
 
 
+def test_a_link_is_tried_again_when_its_file_is_back(run: Run, tmp_path: Path) -> None:
+    videos, _, _ = run
+    (tmp_path / "people").mkdir()
+    link = tmp_path / "people" / "mute.mpeg"
+    link.symlink_to(tmp_path / "disk" / "mute.mpeg")
+    write_faces(tmp_path / "people" / "faces.m4v", n=30)
+    prepare.main([tmp_path / "people"], tmp_path / "clips", workers=1)
+    assert sorted(clips_of(tmp_path / "clips")) == ["faces"]
+    (tmp_path / "disk").mkdir()
+    shutil.copy(videos / "mute.mp4", tmp_path / "disk" / "mute.mpeg")
+    prepare.main([tmp_path / "people"], tmp_path / "clips", workers=1)
+    assert sorted(clips_of(tmp_path / "clips")) == ["faces", "mute"]
+
+
+@pytest.mark.parametrize("fails", ["pieces", "read_audio"])
+def test_whatever_one_video_does_to_a_library_is_its_outcome(fails: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise cv2.error("an odd picture:\n!ssize.empty()")
+
+    monkeypatch.setattr(prepare, fails, refuse)
+    outcome, clips = prepare.prepare_video(run[0] / "mute.mp4", tmp_path, 64, prepare.SHIPPED)
+    assert outcome == "1 dropped: error: an odd picture: !ssize.empty()" and clips == {}
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from flashlips_edge.training import prepare
+from flashlips_edge.training.command import command
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+    command(prepare.main)
+"""
+
+
+KILLED_WORKER = """
+import os
+from flashlips_edge.training import prepare
+from flashlips_edge.training.command import command
+def killed(*_):
+    os._exit(9)
+if __name__ == "__main__":
+    prepare.prepare_video = killed
+    command(prepare.main)
+"""
+
+
+def test_a_worker_that_is_killed_ends_the_run_in_one_sentence(run: Run, tmp_path: Path, repo: Path) -> None:
+    (tmp_path / "prepare.py").write_text(KILLED_WORKER)
+    command = [sys.executable, "-B", str(tmp_path / "prepare.py"), str(run[0] / "mute.mp4"), "--out", str(tmp_path / "clips")]
+    environment = os.environ | {"PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "--workers 2: one of them was killed" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("room", [1_000_000, 2_306_000])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(room: int, run: Run, tmp_path: Path, repo: Path) -> None:
+    """Too full for the crops of a video; and for the shard that holds them."""
+    script, out = tmp_path / "prepare.py", tmp_path / "clips"
+    script.write_text(FULL_DISK)
+    command = [sys.executable, "-B", str(script), str(room), str(run[0] / "mute.mp4"), "--out", str(out), "--workers", "1"]
+    environment = os.environ | {"PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"--out .*clips: .*; make room and run it again", done.stderr.splitlines()[-1])
+    assert not list(out.glob("*.tar")) and not list(out.glob(".clips*")) and not (out / ".parts").exists()
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -193,6 +267,33 @@ def test_an_interruption_keeps_whole_inputs_only(tmp_path: Path) -> None:
     assert list(json.loads((tmp_path / "manifest.json").read_text())["inputs"]) == ["first"]
 
 
+@pytest.mark.parametrize("frames", [416, 1000])
+def test_what_the_disk_is_too_full_for_does_not_cost_what_is_there(frames: int, tmp_path: Path, repo: Path) -> None:
+    """The second input does not fit, by its last bytes or by far."""
+    script = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from flashlips_edge.errors import UserError
+from flashlips_edge.training.shards import Shards
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with Shards(Path(sys.argv[1]), 8) as shards:
+        shards.add("first", 1, "1 kept", {"a.first": {"crops.npy": np.zeros((100, 8, 8, 3), np.uint8)}})
+        shards.add("second", 1, "1 kept", {"a.second": {"crops.npy": np.zeros((int(sys.argv[2]), 8, 8, 3), np.uint8)}})
+except UserError as error:
+    sys.exit(str(error))
+"""
+    environment = os.environ | {"PYTHONPATH": str(repo)}
+    command = [sys.executable, "-c", script, str(tmp_path), str(frames)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stderr.strip() == f"--out {tmp_path}: File too large; make room and run it again"
+    assert [(clip.name, len(clip.crops)) for clip in load_clips(tmp_path)] == [("a.first", 100)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "clips-00000.tar", "manifest.json"]
+    with Shards(tmp_path, 8) as shards:
+        assert shards.done("first", 1) and not shards.done("second", 1)
+
+
 def test_what_was_dropped_is_tried_again_when_it_has_changed(tmp_path: Path) -> None:
     with Shards(tmp_path, 8) as shards:
         shards.add("video", 100, "1 dropped: damaged", {})
@@ -213,6 +314,30 @@ def test_a_damaged_shard_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "clips-00000.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(UserError, match=r"clips-00000\.tar is damaged"):
         load_clips(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["{", "[1]", "{}", '{"crop_size": 8, "shards": {}, "inputs": {"a": {}}}', '{"crop_size": 8, "shards": {"a": 1}, "inputs": {}}'],
+)
+def test_a_damaged_manifest_is_one_sentence_and_stays(manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    for _ in range(2):  # the folder is free again after the first
+        with pytest.raises(UserError, match=rf"--out {tmp_path}: its manifest\.json cannot be read or is damaged"), Shards(tmp_path, 8):
+            pass
+    assert (tmp_path / "manifest.json").read_text() == manifest
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b""), lambda path: path.write_bytes(path.read_bytes()[:300])])
+def test_a_damaged_array_of_a_clip_is_one_sentence_that_names_it(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    for name in ("talk.a", "talk.b"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "crops.npy", np.zeros((2, 8, 8, 3), np.uint8))
+    (clip, _), path = load_clips(tmp_path), tmp_path / "talk.a" / "crops.npy"
+    damage(path)
+    for read in (lambda: load_clips(tmp_path), lambda: clip.crops):
+        with pytest.raises(UserError, match=rf"--clips {tmp_path}: talk\.a/crops\.npy cannot be read or is damaged; delete talk\.a"):
+            read()
 
 
 @given(

@@ -48,6 +48,13 @@ def with_boxes(path: Path, columns: int) -> None:
     np.savez(path, **{**found, "boxes": found["boxes"][:, :columns]})
 
 
+def with_back_to(path: Path, picture: np.generic) -> None:
+    """The file of a clip that goes back to another picture of the idle clip."""
+    with np.load(path) as arrays:
+        found = dict(arrays)
+    np.savez(path, **{**found, "back_to": picture})
+
+
 def words(idle: Path, out: Path, bundle: Path, *more: str) -> list[str]:
     return [str(idle), "--out", str(out), "--consent", "Ada, for this test", "--bundle", str(bundle), "--threads", "1", *more]
 
@@ -246,6 +253,9 @@ def test_ctrl_c_leaves_nothing(idle: Path, bundle: Path, tmp_path: Path, monkeyp
         ("nod.npz", lambda path: path.unlink()),
         ("nod.npz", lambda path: shutil.copyfile(path.with_name("idle.npz"), path)),
         ("idle.npz", lambda path: with_boxes(path, 3)),
+        ("nod.npz", lambda path: with_back_to(path, np.int64(10))),
+        ("nod.npz", lambda path: with_back_to(path, np.int64(-1))),
+        ("idle.npz", lambda path: with_back_to(path, np.float64("nan"))),
         ("identity.npz", lambda path: np.savez(path, crops=np.array([{}], object))),
         ("avatar.json", lambda path: path.write_text(path.read_text().replace('"nod"', '"../nod"'))),
         ("avatar.json", lambda path: path.write_text('{"schema": 2, "video": "idle.mp4", "clips": 3}')),

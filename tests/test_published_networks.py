@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
 pytest.importorskip("safetensors", reason="safetensors is not installed: pip install '.[build]'")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
@@ -96,6 +97,46 @@ def test_a_wav2vec_folder_that_is_none_is_one_sentence(tmp_path: Path) -> None:
         load_wav2vec(tmp_path)
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def without(name: str) -> Callable[[Path], object]:
+    """Takes an entry out of a JSON object or a safetensors file."""
+
+    def take(path: Path) -> None:
+        if path.suffix == ".json":
+            path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != name}))
+        else:
+            save_file({key: value for key, value in load_file(path).items() if key != name}, path)
+
+    return take
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "says"),
+    [
+        ("config.json", cut, "config.json is damaged or another network's"),
+        ("config.json", lambda path: path.write_text("[]"), "config.json is damaged or another network's"),
+        ("config.json", without("hidden_size"), "config.json lacks 'hidden_size'"),
+        ("config.json", lambda path: path.write_text(path.read_text().replace('"hidden_size": 32', '"hidden_size": -1')), "is damaged"),
+        (
+            "config.json",
+            lambda path: path.write_text(path.read_text().replace('"intermediate_size": 48', '"intermediate_size": 52')),
+            "by config",
+        ),
+        ("model.safetensors", cut, "model.safetensors is damaged or another network's"),
+        ("model.safetensors", without("wav2vec2.encoder.layers.0.attention.k_proj.weight"), "model.safetensors is damaged or another"),
+        ("model.safetensors", lambda path: path.write_bytes(b""), "model.safetensors is damaged or another network's"),
+    ],
+)
+def test_a_damaged_wav2vec_folder_is_one_sentence(file: str, damage: Callable[[Path], object], says: str, tmp_path: Path) -> None:
+    Published().save(tmp_path)
+    damage(tmp_path / file)
+    with pytest.raises(UserError, match=rf"^--wav2vec {tmp_path}: .*{says}.*; wav2vec 2\.0 base is in config\.json"):
+        load_wav2vec(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE of the SDXL VAE's kind, tiny and random, as diffusers writes it."""
@@ -135,6 +176,30 @@ def test_a_vae_folder_that_is_none_is_one_sentence(vae_folder: Path, tmp_path: P
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
     with pytest.raises(UserError, match="not an AutoencoderKL's"):
+        load_sdxl(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "says"),
+    [
+        ("config.json", cut, "config.json is damaged"),
+        ("config.json", lambda path: path.write_text("[]"), "config.json is damaged"),
+        (
+            "config.json",
+            lambda path: path.write_text(path.read_text().replace('"latent_channels": 4', '"latent_channels": 8')),
+            "do not fit",
+        ),
+        ("diffusion_pytorch_model.safetensors", cut, "its files are damaged or do not fit each other"),
+        ("diffusion_pytorch_model.safetensors", without("quant_conv.weight"), "lacks quant_conv.weight"),
+    ],
+)
+def test_a_damaged_vae_folder_is_one_sentence(
+    file: str, damage: Callable[[Path], object], says: str, vae_folder: Path, tmp_path: Path
+) -> None:
+    for path in vae_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damage(tmp_path / file)
+    with pytest.raises(UserError, match=rf"^--sdxl {tmp_path}: .*{says}.*; it must be the folder of the SDXL VAE"):
         load_sdxl(tmp_path)
 
 

@@ -170,6 +170,18 @@ def test_pairs_have_the_same_head_pose_and_another_mouth(tmp_path: Path) -> None
         assert all(abs(int(j) % 5 - i % 5) >= 2 for j in others), "the mouths that differ most"
 
 
+def test_a_person_of_one_frame_is_drawn_with_that_frame_for_everything(cache: Path, tmp_path: Path) -> None:
+    (person, *_), _ = load_people(cache / "latents")
+    for path in person.folder.glob("*.npy"):
+        np.save(tmp_path / path.name, np.load(path)[:1])
+    photo = Person(tmp_path)
+    batch = draw([photo], np.ones(1), np.random.default_rng(0), 24, 0.5)
+    assert 0 < batch.hidden.sum() < 24
+    for i in range(24):
+        assert np.array_equal(batch.latents[i], photo["masked" if batch.hidden[i] else "latents"][0])
+        assert np.array_equal(batch.reference_latents[i], np.concatenate([photo["latents"][0]] * 4))
+
+
 @pytest.mark.parametrize(("frames", "least"), [(2, 1), (3, 1), (7, 1), (8, 2), (40, 3)])
 def test_a_frame_is_never_its_own_reference(frames: int, least: int, tmp_path: Path) -> None:
     np.save(tmp_path / "latents.npy", np.zeros((frames, 1, 2, 2), np.float16))

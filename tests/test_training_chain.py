@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed: pip install '.[build]'")
 
 from faces import speech, write_faces  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from flashlips_edge.bundle import Bundle  # noqa: E402
 from flashlips_edge.errors import UserError  # noqa: E402
@@ -155,9 +156,21 @@ def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:
     for options, words in (({"preset": "paper"}, "needs the folder of wav2vec 2.0 base"), ({"out": tmp_path / "mine"}, "is no bundle")):
         with pytest.raises(UserError, match=words):
             chain.main(data=tmp_path, work=tmp_path / "work", **options)
+    for options, words in (({"sdxl": tmp_path}, "--sdxl .*"), ({"wav2vec": tmp_path, "preset": "paper"}, r"--wav2vec .*: config\.json")):
+        if "sdxl" not in options or find_spec("diffusers"):
+            with pytest.raises(UserError, match=words):
+                chain.main(data=tmp_path, work=tmp_path / "work", **options)
     assert not (tmp_path / "work").exists() and (tmp_path / "mine" / "clips").exists()
     with pytest.raises(UserError, match=r"--weights .*: none of autoencoder, editor, .* is there"):
         ship.main(tmp_path, tmp_path / "out")
+
+
+def test_a_network_that_is_damaged_is_not_shipped_and_nothing_beside_it(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, tmp_path / "autoencoder.safetensors")
+    (tmp_path / "editor.safetensors").write_bytes((tmp_path / "autoencoder.safetensors").read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"editor\.safetensors: damaged; delete it and run the training stage that writes it again"):
+        ship.main(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_shipped_networks_are_the_trained_ones_in_half_precision(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.parts import PARTS, Evaluation
 
 PROGRAM = "flashlips_edge.evaluation"
+STOPPED, WRONG_USE = 130, 2  # exit status
 BUNDLE = "nano"
 RECORD = Path("benchmarks/evaluation.json")  # of that bundle on the whole of the recorded data
 
@@ -71,9 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(options.out / "report.html")
 
 
-if __name__ == "__main__":
+def command(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, 2 for wrong use, 130 where Ctrl-C ended it."""
     try:
-        main()
+        main(arguments)
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
-        sys.exit(2)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: stopped before its report was written", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command())

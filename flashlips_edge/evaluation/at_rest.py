@@ -14,7 +14,7 @@ from flashlips_edge.bundle import Bundle
 from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.landmarks import LipReader
 from flashlips_edge.evaluation.left_out import each
-from flashlips_edge.evaluation.metrics import correlation, spread
+from flashlips_edge.evaluation.metrics import STILL_OPENING, correlation, moving, spread
 from flashlips_edge.evaluation.recordings import Recording, recorded_at
 from flashlips_edge.evaluation.systems import ours
 from flashlips_edge.media.video_file import VideoFile
@@ -48,7 +48,8 @@ def _clip(bundle: Bundle, clip: Recording, reader: LipReader, work: Path, store:
     moments = np.argsort(truth)[np.linspace(0, len(truth) - 1, SHOWN).astype(int)]  # from closed to open
     at = np.abs(clip.pts_ns[None] - result.pts_ns[moments, None]).argmin(1)
     rows = [(clip.path.stem, [crop for i, j in zip(at, moments) for crop in (clip.crops[i], result.crops[j])])]
-    return {"correlation": correlation(result.openings, truth), "range": spread(result.openings) / spread(truth)}, rows
+    true_range = moving(spread(truth), STILL_OPENING, "the recorded mouth")
+    return {"correlation": correlation(result.openings, truth), "range": spread(result.openings) / true_range}, rows
 
 
 def _write(clip: Recording, first: int, out: Path) -> None:

@@ -12,7 +12,7 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import sheets
 from flashlips_edge.evaluation.landmarks import LipReader
 from flashlips_edge.evaluation.left_out import each
-from flashlips_edge.evaluation.metrics import in_order
+from flashlips_edge.evaluation.metrics import STILL_OPENING, in_order, moving
 from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_latents
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face.crop import cut, paste
@@ -85,7 +85,8 @@ def _clip(bundle: Bundle, networks: Networks, reader: LipReader, clip: Recording
         tracks[way], faces = respond(networks, reader, images, boxes, levels)
         rows.append((f"{clip.path.stem}\n{way}\n{_row(tracks[way])}", faces))
     ordered = np.sort(clip.openings)
-    return tracks, float(ordered[-EXTREMES:].mean() - ordered[:EXTREMES].mean()), rows
+    own_range = moving(float(ordered[-EXTREMES:].mean() - ordered[:EXTREMES].mean()), STILL_OPENING, "the face's own mouth")
+    return tracks, own_range, rows
 
 
 def measure_photos(

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.media.clip import SUFFIXES
-
-PICTURES = ("png", "jpg", "jpeg", "bmp", "webp")
-VIDEOS = [suffix for suffix in SUFFIXES if suffix not in PICTURES]
+from flashlips_edge.media.clip import PICTURES, VIDEOS
 
 
 def sets_of(folder: Path, quick: bool = False) -> dict[str, list[Path]]:
@@ -35,5 +32,5 @@ def photos_of(folder: Path) -> list[Path]:
     return _files(folder / "photos", PICTURES)
 
 
-def _files(folder: Path, suffixes: list[str] | tuple[str, ...]) -> list[Path]:
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix.lower()[1:] in suffixes and not path.name.startswith("."))

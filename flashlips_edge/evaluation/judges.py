@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import torch
 
-from flashlips_edge.errors import UserError
-from flashlips_edge.evaluation.landmarks import LipReader
+from flashlips_edge.evaluation.landmarks import MODEL_NAME, LipReader
 from flashlips_edge.evaluation.lpips import Lpips
 from flashlips_edge.models import features, syncnet
+from flashlips_edge.models.lips import FACE_SIZE
 from flashlips_edge.speech.features import MELS_PER_STEP, log_mel
 
-FACE_PX = 96  # side of the picture that the feature network sees
 BATCH = 32
 
 
@@ -58,14 +57,12 @@ class Judges:
     @staticmethod
     def open(models: Path | None, default_models: Path, lpips: Path | None) -> Judges:
         """`models` is the folder of the landmark network and `lpips` AlexNet's file, as the user named them; UserError where they
-        are not that. Without `models` the default folder is tried."""
+        are not that, or damaged. Without `models` the default folder is tried."""
         missing = {} if lpips else {"LPIPS": "no --lpips file was given"}
         reader = sync = identity = None
-        try:
+        if models is not None or (default_models / MODEL_NAME).is_file():
             reader = LipReader(models or default_models)
-        except UserError:
-            if models is not None:
-                raise
+        else:
             missing["openings, landmark distance, leak, silence, control"] = "no landmark network: name its folder with --models"
         if syncnet.SHIPPED.is_file():
             sync = SyncJudge()
@@ -84,5 +81,5 @@ def _parts(crops: np.ndarray) -> list[np.ndarray]:
 
 def _faces(crops: np.ndarray) -> torch.Tensor:
     """float32 [B, 3, 96, 96] in [0, 1]."""
-    faces = np.stack([cv2.resize(crop, (FACE_PX, FACE_PX), interpolation=cv2.INTER_AREA) for crop in crops])
+    faces = np.stack([cv2.resize(crop, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA) for crop in crops])
     return torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255

@@ -75,8 +75,11 @@ class LipReader:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._input_name = self._session.get_inputs()[0].name
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._input_name = self._session.get_inputs()[0].name
+        except Exception:  # ONNX Runtime has no common base class for its own
+            raise UserError(f"--models {models_folder}: {MODEL_NAME} is damaged or no network; copy it there again.") from None
 
     def __call__(self, image: np.ndarray, box: Sequence[float]) -> Reading:
         """The reading of the face in `box` (x, y, width, height in pixels; a Haar-like square) of an RGB uint8 image [H, W, 3]."""

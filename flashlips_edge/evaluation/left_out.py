@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from flashlips_edge.errors import UserError
+from flashlips_edge.errors import reason
 
 
 class Named(Protocol):
@@ -28,9 +28,3 @@ def each(part: str, items: Iterable[Item], measure: Callable[[Item], Found], lef
         except Exception as error:  # whatever it is about one odd file must not cost the others
             left_out[f"{part} on {item.name}"] = reason(error)
     return found
-
-
-def reason(error: Exception) -> str:
-    """The error in one line; its kind too where it is not a sentence of ours."""
-    words = " ".join(str(error).split())
-    return words if isinstance(error, UserError) else f"{type(error).__name__}: {words}"

@@ -6,7 +6,21 @@ import numpy as np
 
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.landmarks import lips_of
-from flashlips_edge.evaluation.metrics import best_lag, correlation, detail, jitter, mouth_box, partial_correlation, psnr, spread, ssim
+from flashlips_edge.evaluation.metrics import (
+    STILL_LEVELS,
+    STILL_LIPS,
+    STILL_OPENING,
+    best_lag,
+    correlation,
+    detail,
+    jitter,
+    mouth_box,
+    moving,
+    partial_correlation,
+    psnr,
+    spread,
+    ssim,
+)
 from flashlips_edge.evaluation.self_drive import paste_weight
 from flashlips_edge.evaluation.takes import Result, Speech
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
@@ -42,12 +56,14 @@ def lips(result: Result, speech: Speech, judges: Judges) -> dict[str, float]:
     sync_confidence, sync_offset    SyncNet's; the offset's size in frames
     detail                          of the mouth box, over the source's: 1 where as sharp, less where soft
     identity                        cosine with the source's faces
-    jitter, lip_jitter              second difference over time, of the pixels that may change and of the lip points, over the source's"""
+    jitter, lip_jitter              second difference over time, of the pixels that may change and of the lip points, over the source's
+
+    UserError where the source or the recording does not move."""
     result = result.until(len(speech.sound) * 1_000_000_000 // SAMPLE_RATE_HZ)
     source = result.clip.crops[result.positions]
     changes = paste_weight(source.shape[1]) > 0
     found = {
-        "jitter": jitter(result.crops[:, changes]) / jitter(source[:, changes]),
+        "jitter": jitter(result.crops[:, changes]) / moving(jitter(source[:, changes]), STILL_LEVELS, "the source's picture"),
         "detail": sum(detail(mouth_box(crop)) for crop in result.crops) / max(sum(detail(mouth_box(crop)) for crop in source), 1e-6),
     }
     if judges.identity is not None:
@@ -58,13 +74,13 @@ def lips(result: Result, speech: Speech, judges: Judges) -> dict[str, float]:
     if result.points is not None and speech.openings is not None and speech.motion is not None:
         assert result.clip.points is not None
         truth, own = speech.openings[result.positions], result.clip.openings[result.positions]
-        way = result.motion - speech.motion[result.positions]
+        way, own_lips = result.motion - speech.motion[result.positions], lips_of(result.clip.points[result.positions])
         found |= {
             "correlation": correlation(result.openings, truth),
-            "range": spread(result.openings) / spread(truth),
+            "range": spread(result.openings) / moving(spread(truth), STILL_OPENING, "the mouth that the speech was recorded from"),
             "lag_frames": float(best_lag(result.openings, truth)),
             "landmark_distance": float(np.linalg.norm(way, axis=-1).mean()),
-            "lip_jitter": jitter(result.motion) / jitter(lips_of(result.clip.points[result.positions])),
+            "lip_jitter": jitter(result.motion) / moving(jitter(own_lips), STILL_LIPS, "the source's mouth"),
         }
         if not np.allclose(own, truth):
             found["leak"] = partial_correlation(result.openings, own, truth)
@@ -78,5 +94,5 @@ def silence(silent: Result, spoken: Result) -> dict[str, float]:
     recorded = silent.clip.openings
     closed = float(np.percentile(recorded, 5))
     widest = max(float(spoken.openings.max()), closed + LEAST_RANGE * (float(recorded.max()) - closed))
-    share = (silent.openings[silent.pts_ns >= SETTLING_NS] - closed) / (widest - closed)
+    share = (silent.openings[silent.pts_ns >= SETTLING_NS] - closed) / moving(widest - closed, STILL_OPENING, "the mouth")
     return {"share": float(share.mean()), "worst": float(np.percentile(share, 95))}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from flashlips_edge.errors import UserError
+
 # Rows and columns of the mouth in a crop of 1.25 Haar boxes, as shares of its side (92-140 and 45-115 of 160 px).
 MOUTH_ROWS = (92 / 160, 140 / 160)
 MOUTH_COLUMNS = (45 / 160, 115 / 160)
 LEVEL_MAX = 255.0
 SSIM_SIDE, SSIM_SIGMA = 11, 1.5  # px: the window of Wang et al.
 DETAIL_SIGMA = 1.5  # px
+# No more than this is no motion: of a picture in levels, of an opening, of lip points. Recorded faces move ten times as much and more.
+STILL_LEVELS, STILL_OPENING, STILL_LIPS = 0.05, 0.005, 1e-4
 SSIM_C1, SSIM_C2 = (0.01 * LEVEL_MAX) ** 2, (0.03 * LEVEL_MAX) ** 2
 
 
@@ -82,6 +86,13 @@ def spread(track: np.ndarray) -> float:
     """Distance between the 5th and the 95th percentile."""
     low, high = np.percentile(track, (5, 95))
     return max(float(high - low), 1e-6)
+
+
+def moving(size: float, still: float, what: str) -> float:
+    """The size of a motion, by which another is divided. UserError where it is `still`, as in a video of a photo."""
+    if size <= still:
+        raise UserError(f"{what} does not move: there is nothing to hold the result against")
+    return size
 
 
 def best_lag(track: np.ndarray, truth: np.ndarray, reach: int = 5) -> int:

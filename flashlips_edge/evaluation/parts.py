@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from flashlips_edge.bundle import Bundle
-from flashlips_edge.errors import UserError
+from flashlips_edge.errors import UserError, reason
 from flashlips_edge.evaluation import at_rest, autoencoder, control, costs, folder, same_face, self_drive, sheets, speed
 from flashlips_edge.evaluation.judges import Judges
-from flashlips_edge.evaluation.left_out import each, reason
+from flashlips_edge.evaluation.left_out import each
 from flashlips_edge.evaluation.protocols import Scene, Studio
 from flashlips_edge.evaluation.recordings import LIMIT_NS, Recording, partners
 from flashlips_edge.media.video_file import VideoFile
@@ -40,6 +43,8 @@ class Evaluation:
 
     def __init__(self, videos: Path, bundle: str, judges: Judges, work: Path, store: Path, quick: bool):
         paths = folder.sets_of(videos, quick)
+        self._videos = work / "videos"
+        _check_place(work, self._videos)
         self.bundle = Bundle.open(bundle)
         self.findings = Findings(left_out=dict(judges.missing))
         self._bundle_name, self._judges, self._work = bundle, judges, work
@@ -59,16 +64,18 @@ class Evaluation:
             raise UserError(f"FOLDER {videos} holds no video that can be measured: {next(iter(refused.values()))}")
         self.findings.left_out |= refused
         self.findings.sets = list(self._sets)
-        self._videos = work / "videos"
         try:
             self._videos.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"--out {work}: {error.strerror}; name a folder that can be written") from None
+            raise _unwritable(work, error) from None
 
     def run(self, part: str) -> Iterator[tuple[str, float]]:
-        """The part's figures, which also go to the findings. Where it fails it ends, and is left out by name."""
+        """The part's figures, which also go to the findings. Where it fails it ends, and is left out by name, as is what is no figure."""
         try:
             for name, value in getattr(self, part)():
+                if not math.isfinite(value):  # JSON has no word for it, and no mark can be held against it
+                    self.findings.left_out[name] = f"it came out as {float(value)}, which is no figure"
+                    continue
                 self.findings.metrics[name] = float(value)
                 yield name, float(value)
         except Exception as error:  # the report is written at the end: what the other parts found must reach it
@@ -162,6 +169,23 @@ class Evaluation:
             path = self._work / f"{title}.png"
             sheets.save(path, sheets.sheet(rows, tile_px, captions))
             self.findings.pages[title] = path
+
+
+def _check_place(work: Path, *inside: Path) -> None:
+    """Raises UserError where a folder cannot be made or written. It is not made yet: a run that finds nothing to measure leaves none."""
+    try:
+        for place in (work, *inside):
+            there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _unwritable(work, error) from None
+
+
+def _unwritable(work: Path, error: OSError) -> UserError:
+    return UserError(f"--out {work}: {error.strerror}; name a folder that can be written")
 
 
 def _pixels(clip: Recording) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation.left_out import each
-from flashlips_edge.evaluation.metrics import mouth_box, psnr
+from flashlips_edge.evaluation.metrics import STILL_LEVELS, mouth_box, moving, psnr
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.run_path import lip_sync, read_crops
 from flashlips_edge.evaluation.systems import copy
@@ -24,12 +25,13 @@ def measure(clips: list[Recording], bundle: str, work: Path, left_out: dict[str,
     mouth_db    PSNR of the mouth box against the source
     outside_db  PSNR outside the crop's square, and codec_db, the same of the source merely encoded again
     seam        gradient along the paste's border as a share of the source's there
-    flicker     frame-to-frame difference where the paste may change, as a share of the source's"""
-    found = each("self_drive", clips, lambda clip: _clip(clip, bundle, work), left_out)
-    return {name: float(np.mean([values[name] for values in found])) for name in found[0]} if found else {}
+    flicker     frame-to-frame difference where the paste may change, as a share of the source's; none where that stands still"""
+    found = each("self_drive", clips, lambda clip: _clip(clip, bundle, work, left_out), left_out)
+    names = dict.fromkeys(name for values in found for name in values)
+    return {name: float(np.mean([values[name] for values in found if name in values])) for name in names}
 
 
-def _clip(clip: Recording, bundle: str, work: Path) -> dict[str, float]:
+def _clip(clip: Recording, bundle: str, work: Path, left_out: dict[str, str]) -> dict[str, float]:
     result, plain = work / f"self.{clip.name}.mp4", work / f"self.{clip.name}.codec.mp4"
     copy(clip, plain)
     # The run ends with its driver: of a long video, the copy of what is looked at.
@@ -38,13 +40,18 @@ def _clip(clip: Recording, bundle: str, work: Path) -> dict[str, float]:
     source = clip.crops[: len(crops)]
     weight = paste_weight(clip.crops.shape[1])
     border = (weight > SEAM[0]) & (weight < SEAM[1])
-    return {
+    found = {
         "mouth_db": float(np.mean([psnr(mouth_box(a), mouth_box(b)) for a, b in zip(crops, source)])),
         "outside_db": outside_db(result, clip),
         "codec_db": outside_db(plain, clip),
         "seam": float(_gradient(crops)[:, border].mean() / _gradient(source)[:, border].mean()),
-        "flicker": float(_change(crops)[:, weight > 0].mean() / _change(source)[:, weight > 0].mean()),
     }
+    change, own = (float(_change(pictures)[:, weight > 0].mean()) for pictures in (crops, source))
+    try:
+        found["flicker"] = change / moving(own, STILL_LEVELS, "the source's picture")
+    except UserError as error:  # the other figures are good
+        left_out[f"self_drive.flicker on {clip.name}"] = str(error)
+    return found
 
 
 def paste_weight(size: int) -> np.ndarray:

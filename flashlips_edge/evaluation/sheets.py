@@ -40,24 +40,6 @@ def sheet(rows: Rows, tile_px: int = 160, captions: list[str] | None = None) -> 
     return page
 
 
-def tracks(recorded: np.ndarray, result: np.ndarray, width_px: int = 900, height_px: int = 140) -> np.ndarray:
-    """A uint8 RGB plot of two openings over time: recorded grey, result red."""
-    plot = np.full((height_px, width_px, 3), PAPER, np.uint8)
-    low = min(float(np.min(recorded)), float(np.min(result)))
-    span = max(max(float(np.max(recorded)), float(np.max(result))) - low, 1e-6)
-    for track, colour in ((recorded, (150, 150, 150)), (result, (200, 30, 30))):
-        x = np.linspace(4, width_px - 5, len(track))
-        y = height_px - 8 - (np.asarray(track) - low) / span * (height_px - 16)
-        cv2.polylines(plot, [np.stack([x, y], 1).round().astype(np.int32)], False, colour, 1, cv2.LINE_AA)
-    return plot
-
-
-def stack(pages: list[np.ndarray]) -> np.ndarray:
-    """Pages one under another on one sheet as wide as the widest."""
-    width = max(page.shape[1] for page in pages)
-    return np.vstack([np.pad(p, ((0, 6), (0, width - p.shape[1]), (0, 0)), constant_values=PAPER) for p in pages])
-
-
 def save(path: str | Path, picture: np.ndarray) -> None:
     """Writes a uint8 RGB picture as PNG; the folder is made where it is missing."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,9 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.video_file import VideoFile
 
-SUFFIXES = ["png", "jpg", "jpeg", "bmp", "webp", "mp4", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "m4v", "flv"]  # looked for in a folder
+PICTURES = ("png", "jpg", "jpeg", "bmp", "webp")
+VIDEOS = ("mp4", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "m4v", "flv")
+SUFFIXES = [*PICTURES, *VIDEOS]  # looked for in a folder
 
 
 class Clip:

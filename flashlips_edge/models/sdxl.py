@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from flashlips_edge.errors import UserError
 
+ADVICE = "it must be the folder of the SDXL VAE as diffusers writes it"
+
 
 class SDXLEncoder(nn.Module):
     """image [B, 3, S, S] in [0, 1] -> latent [B, 4, S/8, S/8]: the posterior's mean, scaled to unit deviation."""
@@ -59,7 +61,7 @@ def load_sdxl(folder: Path) -> SDXLAutoencoder:
     """The SDXL VAE in ``folder``: config.json and diffusion_pytorch_model.safetensors as diffusers writes them.
 
     Raises:
-        UserError: diffusers is not installed, a file is missing, or the files are not an AutoencoderKL's.
+        UserError: diffusers is not installed, a file is missing or damaged, or the files are not an AutoencoderKL's.
     """
     try:
         from diffusers import AutoencoderKL
@@ -67,7 +69,20 @@ def load_sdxl(folder: Path) -> SDXLAutoencoder:
         raise UserError(f"--sdxl {folder}: the SDXL VAE needs diffusers; pip install diffusers") from None
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
         if not (folder / name).is_file():
-            raise UserError(f"--sdxl {folder}: {name} is missing; it must be the folder of the SDXL VAE as diffusers writes it")
-    if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name") != "AutoencoderKL":
-        raise UserError(f"--sdxl {folder}: config.json is not an AutoencoderKL's; it must be the folder of the SDXL VAE")
-    return SDXLAutoencoder(AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False))
+            raise UserError(f"--sdxl {folder}: {name} is missing; {ADVICE}")
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        raise UserError(f"--sdxl {folder}: config.json is damaged; {ADVICE}") from None
+    if kind != "AutoencoderKL":
+        raise UserError(f"--sdxl {folder}: config.json is not an AutoencoderKL's; {ADVICE}")
+    how = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False, "output_loading_info": True}
+    try:
+        vae, found = AutoencoderKL.from_pretrained(folder, **how)
+        network = SDXLAutoencoder(vae)
+    except Exception as error:  # diffusers has many words for files that do not fit or are damaged
+        why = f"its files are damaged or do not fit each other ({type(error).__name__})"
+        raise UserError(f"--sdxl {folder}: {why}; {ADVICE}") from None
+    if missing := found["missing_keys"]:  # which diffusers would leave as they are initialised
+        raise UserError(f"--sdxl {folder}: diffusion_pytorch_model.safetensors lacks {min(missing)}; {ADVICE}")
+    return network

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -76,31 +77,53 @@ NAMES = (  # of the published files, and ours
     (r"encoder\.layers\.(\d+)\.attention\.([qkv])_proj\.", r"layers.\1.attention.\2."),
 )
 
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")  # in config.json
+ADVICE = "wav2vec 2.0 base is in config.json and model.safetensors, as Hugging Face publishes them"
+
 
 def load_wav2vec(folder: Path) -> Wav2Vec:
     """The network with the weights in ``folder``: config.json and model.safetensors as Hugging Face publishes them.
 
     Raises:
-        UserError: a file is missing, or the network is not of the base kind.
+        UserError: a file is missing or damaged, or the network is not of the base kind.
     """
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise UserError(f"--wav2vec {folder}: {name} is missing; wav2vec 2.0 base is in config.json and model.safetensors")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("do_stable_layer_norm") or config.get("feat_extract_norm", "group") != "group":
-        raise UserError(f"--wav2vec {folder}: its layers normalise first, as wav2vec 2.0 large; only base is allowed")
-    model = Wav2Vec(
-        config["hidden_size"],
-        config["num_hidden_layers"],
-        config["num_attention_heads"],
-        config["intermediate_size"],
-        config["conv_dim"][0],
-        config["num_conv_pos_embedding_groups"],
-    )
-    wrong = model.load_state_dict(renamed(load_file(folder / "model.safetensors")), strict=False).missing_keys
-    if wrong:
-        raise UserError(f"--wav2vec {folder}: model.safetensors lacks {wrong[0]} and {len(wrong) - 1} more of wav2vec 2.0 base")
+            raise UserError(f"--wav2vec {folder}: {name} is missing; {ADVICE}")
+    model, tensors = _empty(folder), _tensors(folder)
+    wanted = model.state_dict()
+    if missing := [name for name in wanted if name not in tensors]:
+        raise UserError(f"--wav2vec {folder}: model.safetensors lacks {missing[0]} and {len(missing) - 1} more of wav2vec 2.0 base")
+    for name, value in wanted.items():
+        if tensors[name].shape != value.shape:
+            words = f"{name} in model.safetensors is {list(tensors[name].shape)}, and {list(value.shape)} by config.json"
+            raise UserError(f"--wav2vec {folder}: {words}; {ADVICE}")
+    model.load_state_dict({name: tensors[name] for name in wanted})
     return model.eval().requires_grad_(False)
+
+
+def _empty(folder: Path) -> Wav2Vec:
+    """The network of the sizes that config.json has."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        first = config.get("do_stable_layer_norm") or config.get("feat_extract_norm", "group") != "group"
+        sizes = [*(config[name] for name in SIZES), config["conv_dim"][0], config["num_conv_pos_embedding_groups"]]
+        model = None if first else Wav2Vec(*map(int, sizes))
+    except KeyError as error:
+        raise UserError(f"--wav2vec {folder}: config.json lacks {error}; {ADVICE}") from None
+    except Exception:  # torch has many words for sizes that cannot be
+        raise UserError(f"--wav2vec {folder}: config.json is damaged or another network's; {ADVICE}") from None
+    if model is None:
+        raise UserError(f"--wav2vec {folder}: its layers normalise first, as wav2vec 2.0 large; only base is allowed")
+    return model
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    """Those of model.safetensors by our names."""
+    try:
+        return renamed(load_file(folder / "model.safetensors"))
+    except (OSError, SafetensorError, KeyError, RuntimeError):
+        raise UserError(f"--wav2vec {folder}: model.safetensors is damaged or another network's; {ADVICE}") from None
 
 
 def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

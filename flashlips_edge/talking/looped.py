@@ -104,6 +104,7 @@ class LoopedAvatar:
                 stack.callback(clips[0].video.close)
             else:
                 clips = [_opened(folder.folder, name, stack) for name in folder.clips]
+                prepared.check_back_to(clips)
             identity = _identity(clips, networks, folder)
             avatar = LoopedAvatar(clips, identity, networks.crop_size)
             avatar._files = stack.pop_all()

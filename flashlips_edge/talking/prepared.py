@@ -177,11 +177,22 @@ def load(folder: Path, name: str) -> PreparedClip:
         arrays = _read(folder / f"{name}.npz", boxes=(video.count, None), latents=(video.count, None, None, None), back_to=())
         if arrays["boxes"].shape[1] not in (4, len(Box._fields)):
             raise UserError(f"--avatar {folder}: boxes in {name}.npz has shape {list(arrays['boxes'].shape)}; {AGAIN}")
+        if arrays["back_to"].dtype.kind not in "iu":
+            raise UserError(f"--avatar {folder}: back_to in {name}.npz is no whole number; {AGAIN}")
     except UserError:
         video.close()
         raise
     boxes = [None if np.isnan(box).any() else Box(*map(float, box)) for box in arrays["boxes"]]
     return PreparedClip(name, video, boxes, arrays["latents"], int(arrays["back_to"]))
+
+
+def check_back_to(clips: list[PreparedClip]) -> None:
+    """UserError where a clip goes back to a picture that the idle clip, the first of them, does not have."""
+    count = clips[0].video.count
+    for clip in clips:
+        if not 0 <= clip.back_to < count:
+            words = f"back_to in {clip.name}.npz is {clip.back_to}, and {clips[0].name} has the pictures 0 to {count - 1}"
+            raise UserError(f"--avatar {clip.video.path.parent}: {words}; {AGAIN}")
 
 
 def load_identity(folder: Path, networks: Networks) -> Identity:

@@ -22,6 +22,8 @@ import typer
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
+from flashlips_edge.models.sdxl import load_sdxl
+from flashlips_edge.models.wav2vec import load_wav2vec
 from flashlips_edge.training import (
     audio_to_lips,
     autoencoder,
@@ -47,6 +49,8 @@ from flashlips_edge.training.pace import Pace, at
 DATA = Path(os.environ.get("FLASHLIPS_DATA", "../shared/data")) / "train"
 LEAST_PEOPLE = 20  # synthetic ones: some must be held out
 SYNTHETIC_PEOPLE, SENTENCES = 160, 400
+SEE_SDXL = {"autoencoder", "latents", "editor", "refinement", "sharpening", "joint", "export"}  # stages
+HEAR_WAV2VEC = {"audio-to-lips", "export"}
 GROWN = ("clips", "synthetic-clips", "latents", "joint", "export")  # the stages that are left with --start
 
 
@@ -123,8 +127,12 @@ def main(
     if vgg19 is not None or vggface2 is not None:
         check_terms(load_preset(preset)["loss"], vgg19, vggface2)
         feature_networks(vgg19, vggface2)  # a wrong file is said now, not after the hours before it is needed
-    if "audio-to-lips" in chosen:
+    if sdxl is not None and SEE_SDXL & set(chosen):
+        load_sdxl(sdxl)
+    if HEAR_WAV2VEC & set(chosen):
         audio_to_lips.check_features(load_preset(preset), preset, wav2vec)
+        if wav2vec is not None:
+            load_wav2vec(wav2vec)
     if "export" in chosen:
         export.check_out(out)
     for name in (name for name in every if name in chosen):

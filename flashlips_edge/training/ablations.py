@@ -37,6 +37,7 @@ FRAMES = 24  # of each clip that the opening is followed on
 CLIPS = 8  # of each set
 
 Row = dict[str, float]
+FIGURES = ("parameters", "mouth_hidden_db", "another_frame_db", "opening_r")  # of a row
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,23 @@ def measure(variant: Variant, task: EditorTask, loss: EditorLoss, opening: Openi
     }
 
 
+def kept(out: Path, preset: str, steps: int) -> dict[str, Any] | None:
+    """What an earlier run wrote; None where there is no file. Raises UserError for a file of anything else."""
+    if not out.exists():
+        return None
+    try:
+        found = json.loads(out.read_text(encoding="utf-8"))
+        given = found["preset"], found["steps"]
+        ours = all(isinstance(row[figure], (int, float)) for row in found["rows"].values() for figure in FIGURES)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        ours = False
+    if not ours:
+        raise UserError(f"--out {out}: is there and holds no figures of ablations, or is damaged; name another file")
+    if given != (preset, steps):
+        raise UserError(f"--out {out}: holds {given[1]} steps of preset {given[0]}; name another file for {steps} of {preset}")
+    return found
+
+
 def main(
     steps: Annotated[int, typer.Option(help="optimiser steps of each variant")] = 3000,
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
@@ -144,25 +162,21 @@ def main(
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
 ) -> None:
     """Train and measure each variant, and keep the figures as they come."""
+    result = kept(out, preset, steps)
     people, held_out = load_people(latents)
     sizes = load_preset(preset)
     opening = Opening(held_out, weights, sizes)
-    result: dict[str, Any] = {"preset": preset, "steps": steps, "held_out": len(held_out), "rows": {}}
-    if out.exists():
-        result = json.loads(out.read_text())
-    if (result["preset"], result["steps"]) != (preset, steps):
-        raise UserError(
-            f"--out {out}: holds {result['steps']} steps of preset {result['preset']}; name another file for {steps} of {preset}"
-        )
+    result = result or {"preset": preset, "steps": steps, "held_out": len(held_out), "rows": {}}
+    rows: dict[str, Row] = result["rows"]
     for variant in VARIANTS:
-        if variant.name not in result["rows"]:
+        if variant.name not in rows:
             own = copy.deepcopy(sizes)
             own[variant.backbone.value]["references"] = variant.references
             folder = work / f"{preset}-{steps}" / variant.name.replace(" ", "-").replace(",", "")
             task, loss = learn(variant, own, weights, people, steps, folder)
-            result["rows"][variant.name] = measure(variant, task.cpu(), loss.cpu(), opening, held_out)
+            rows[variant.name] = measure(variant, task.cpu(), loss.cpu(), opening, held_out)
             write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
-        row = result["rows"][variant.name]
+        row = rows[variant.name]
         print(
             f"{variant.name:<32} {row['parameters'] / 1e6:6.2f}M  mouth hidden {row['mouth_hidden_db']:6.2f} dB  "
             f"another frame {row['another_frame_db']:6.2f} dB  opening r {row['opening_r']:5.2f}"

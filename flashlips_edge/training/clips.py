@@ -22,13 +22,16 @@ class Member:
     offset: int = 0
 
     def read(self) -> np.ndarray:
-        """The array, read-only, mapped and not copied."""
-        data = _mapped(self.path)
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            return np.ndarray(shape, dtype, data, file.tell())
+        """The array, read-only, mapped and not copied. Raises UserError where it is not whole."""
+        try:
+            data = _mapped(self.path)
+            with open(self.path, "rb") as file:
+                file.seek(self.offset)
+                np.lib.format.read_magic(file)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                return np.ndarray(shape, dtype, data, file.tell())
+        except Exception:  # numpy has no common base class for what it says of damaged bytes
+            raise _damaged(self.path) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +75,14 @@ class Clip:
 def load_clips(folder: Path) -> list[Clip]:
     """Every prepared clip of ``folder``, sorted by name: those in its shards, and those that are a folder of arrays each.
 
-    Raises UserError when there is none, or a shard is damaged.
+    Raises UserError when there is none, or a shard or an array is damaged.
     """
     members: dict[str, dict[str, Member]] = {}
     for path in sorted(folder.glob("[!.]*.tar")):  # a dot: prepare is still writing it
         for name, array, offset in _members(path):
             members.setdefault(name, {})[array] = Member(path, offset)
     for path in sorted(folder.glob("[!.]*/*.npy")):
+        _check(path)
         members.setdefault(path.parent.name, {})[path.stem] = Member(path)
     clips = [Clip(name, arrays) for name, arrays in sorted(members.items()) if "crops" in arrays]
     if not clips:
@@ -101,6 +105,20 @@ def _members(path: Path) -> list[tuple[str, str, int]]:
     except tarfile.TarError:
         raise UserError(f"--clips {path.parent}: {path.name} is damaged; delete it and run prepare again") from None
     return [(name.rsplit(".", 1)[0].replace("/", "."), name.rsplit(".", 1)[1], offset) for name, offset in found]
+
+
+def _check(path: Path) -> None:
+    """Raises UserError where a file does not hold a whole array; said before a stage begins, not when it draws the clip."""
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> UserError:
+    clip = path.parent if path.suffix == ".npy" else path  # what is to be made anew: the folder of one clip, or a shard
+    name = path.relative_to(clip.parent)
+    return UserError(f"--clips {clip.parent}: {name} cannot be read or is damaged; delete {clip.name} and run prepare again")
 
 
 @cache

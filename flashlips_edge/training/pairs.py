@@ -115,7 +115,9 @@ class Person:
         return generator.permutation(chosen)
 
     def same_pose(self, t: int) -> np.ndarray:
-        """The other frames whose head is nearly where it is in frame ``t`` and whose mouth is not."""
+        """The other frames whose head is nearly where it is in frame ``t`` and whose mouth is not; the only frame has itself."""
+        if len(self) == 1:
+            return np.array([t])
         turned = np.abs(self["pose"] - self["pose"][t]).mean(1)  # [T]
         moved = np.abs(self.mouths - self.mouths[t]).mean(1)
         order = np.argsort(turned, kind="stable")

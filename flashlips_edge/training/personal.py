@@ -206,6 +206,8 @@ def main(
     load_constants(weights)
     figures = make(videos, consent, out, weights, steps, preset)
     print(f"{out}: mouth hidden {figures['mouth_hidden_db_before']:.1f} dB before, {figures['mouth_hidden_db']:.1f} dB after {steps} steps")
+    if figures["mouth_hidden_db"] <= figures["mouth_hidden_db_before"]:
+        print(f"frames of it that were not learned from got no better: show the video itself, or make {out} anew from more of it")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ python -m flashlips_edge.training.prepare VIDEO_OR_FOLDER... --out work/clips
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from itertools import repeat
 from multiprocessing import get_context
@@ -19,8 +21,10 @@ import torch
 import typer
 from tqdm import tqdm
 
-from flashlips_edge.errors import UserError
+from flashlips_edge.errors import UserError, reason
+from flashlips_edge.files import make_folder
 from flashlips_edge.media.audio_file import read_audio
+from flashlips_edge.media.clip import VIDEOS
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.syncnet import REACH, SHIPPED, frames_at_25_hz, load_syncnet, sync_score
@@ -30,9 +34,12 @@ from flashlips_edge.training.command import command
 from flashlips_edge.training.pieces import Piece, pieces
 from flashlips_edge.training.shards import Members, Shards
 
-SUFFIXES = {".mpg", ".mp4", ".flv", ".mov", ".mkv", ".webm", ".avi"}
 MIN_SPEECH_STEPS = 12  # half a second
 CERTAIN, CERTAIN_IN_PLACE = 3.0, 2.0  # standard errors; sound that is where it should be needs less proof than sound to be moved
+
+
+class NoRoomError(UserError):
+    """What is made of a video cannot be written: no fault of the video's, the run ends."""
 
 
 class Prepared(NamedTuple):
@@ -43,7 +50,11 @@ class Prepared(NamedTuple):
 
 
 def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared:
-    """Cut one video into clips of ``size`` px whose arrays lie in the folder ``parts``; what is wrong with it is the outcome."""
+    """Cut one video into clips of ``size`` px whose arrays lie in the folder ``parts``; what is wrong with it is the outcome.
+
+    Raises:
+        NoRoomError: the arrays cannot be written.
+    """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     name, notes, clips = clip_name(path), list[str](), list[Members]()
@@ -63,10 +74,12 @@ def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared
                 for array, values in arrays.items():
                     if values is not None:
                         members[f"{array}.npy"] = part = parts / f"{name}.{len(notes)}.{array}.npy"
-                        np.save(part, values)
+                        _save(part, values)
                 clips.append(members)
-    except UserError as error:
-        notes.append(f"dropped: {error}")
+    except NoRoomError:
+        raise
+    except Exception as error:  # whatever it is about one odd video must not cost the others
+        notes.append(f"dropped: {reason(error)}")
     notes = notes or ["dropped: it shows no face for as long as a second"]
     outcome = "; ".join(f"{count} {note}" for note, count in Counter(notes).items())
     names = [name] if len(notes) == 1 else [f"{name}~{i:03d}" for i in range(len(clips))]
@@ -75,8 +88,13 @@ def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared
 
 def clip_name(path: Path) -> str:
     """``<folder>.<file>``, without further dots, and ``~``, which numbers a video's clips: the folder is the clip's set."""
-    folder, file = (part.replace(".", "_").replace("~", "_") for part in (path.resolve().parent.name, path.stem))
+    folder, file = (part.replace(".", "_").replace("~", "_") for part in (source_of(path).parent.name, path.stem))
     return f"{folder}.{file}"
+
+
+def source_of(path: Path) -> Path:
+    """The file that a link leads to, be it there or not: by that the manifest knows a video."""
+    return Path(os.path.realpath(path))
 
 
 def check_sound(piece: Piece, waveform: np.ndarray | None, why: str, weights: Path) -> tuple[np.ndarray | None, str, dict[str, float]]:
@@ -122,20 +140,23 @@ def main(
     load_syncnet(syncnet)
     paths = find_videos(videos)
     with Shards(out, size) as shards:
-        new = [path for path in paths if not shards.done(str(path.resolve()), path.stat().st_size)]
-        shards.parts.mkdir()
+        new = [path for path in paths if not shards.done(str(source_of(path)), _size(path))]
+        make_folder(shards.parts)
         pool = ProcessPoolExecutor(max(1, min(workers, len(new))), get_context("spawn"))  # a fork would copy the locks of torch and OpenCV
         try:
             prepared = pool.map(prepare_video, new, repeat(shards.parts), repeat(size), repeat(syncnet))
             for path, (outcome, clips) in zip(tqdm(new, unit="video"), prepared):
-                shards.add(str(path.resolve()), path.stat().st_size, outcome, clips)
+                shards.add(str(source_of(path)), _size(path), outcome, clips)
                 for part in (p for members in clips.values() for p in members.values() if isinstance(p, Path)):
                     part.unlink()
                 if outcome != "1 kept":
                     tqdm.write(f"{path}: {outcome}")
+        except BrokenProcessPool:
+            words = "one of them was killed, most likely because memory ran out; what is done is kept, run it again with fewer"
+            raise UserError(f"--workers {workers}: {words}") from None
         finally:
             pool.shutdown(cancel_futures=True)
-    inputs = [shards.manifest["inputs"][str(path.resolve())] for path in paths]
+    inputs = [shards.manifest["inputs"][str(source_of(path))] for path in paths]
     print(f"{sum(len(i['clips']) for i in inputs)} clips of {sum(bool(i['clips']) for i in inputs)} of {len(paths)} videos in {out}")
 
 
@@ -143,15 +164,31 @@ def find_videos(videos: list[Path]) -> list[Path]:
     """The files named and the videos in the folders named. Raises UserError where there is none, or two would have the same name."""
     paths: dict[str, Path] = {}
     for given in videos:
-        found = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES) if given.is_dir() else [given]
-        if not found or not found[0].exists():
-            kinds = ", ".join(sorted(SUFFIXES))
-            raise UserError(f"{given}: there is no such video, or none in that folder; give videos ({kinds}) or folders of them")
+        found = sorted(p for p in given.rglob("*") if p.suffix.lower()[1:] in VIDEOS) if given.is_dir() else [given]
+        if not found or not given.exists():
+            raise UserError(
+                f"{given}: there is no such video, or none in that folder; give videos ({', '.join(VIDEOS)}) or folders of them"
+            )
         for path in found:
             other = paths.setdefault(clip_name(path), path)
-            if other.resolve() != path.resolve():
+            if source_of(other) != source_of(path):
                 raise UserError(f"{path} and {other} would both be called {clip_name(path)}; rename one, or give it another folder")
     return list(paths.values())
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 of a link that leads nowhere and of a file that has vanished, which are then tried again when they are back."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _save(part: Path, values: np.ndarray) -> None:
+    try:
+        np.save(part, values)
+    except OSError as error:
+        raise NoRoomError(f"--out {part.parents[1]}: {error.strerror or error}; make room and run it again") from None
 
 
 @cache

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from flashlips_edge.files import atomic_path, write_bytes
 
 SHARD_BYTES = 256_000_000  # a shard is closed when it holds this much
 VERSION = 1
+INPUT = {"bytes", "clips", "shard"}  # what is looked at of the manifest's entry of an input
 
 Members = dict[str, "np.ndarray | dict[str, Any] | Path"]  # by extension: an array, a file of one, or what is to be JSON
 
@@ -36,7 +37,7 @@ class Shards:
     the block, by an exception too, closes the last shard with what it has.
 
     Raises:
-        UserError: another process writes to ``folder``, it cannot be written, or it holds crops of another size.
+        UserError: another process writes to ``folder``, it cannot be written, its manifest is damaged, or it holds crops of another size.
     """
 
     def __init__(self, folder: Path, crop_size: int) -> None:
@@ -59,17 +60,18 @@ class Shards:
         for left in self.folder.glob(".clips-*.tar"):
             left.unlink()
         if (self.folder / "manifest.json").exists():
-            self.manifest = json.loads((self.folder / "manifest.json").read_text())
-            if (size := self.manifest["crop_size"]) != self.crop_size:
+            try:
+                self.manifest = self._read_manifest()
+                self._forget_missing_shards()
+            except UserError:
                 self._stack.close()
-                raise UserError(f"--out {self.folder}: it holds crops of {size} px, not {self.crop_size}; choose another folder")
-            self._forget_missing_shards()
+                raise
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._stack:
+            shutil.rmtree(self.parts, ignore_errors=True)  # first: on a full disk it makes room for the end of the shard
             self.close_shard()
-            shutil.rmtree(self.parts, ignore_errors=True)
 
     @property
     def parts(self) -> Path:
@@ -93,7 +95,7 @@ class Shards:
                 self._file.truncate()
                 self._tar.offset = start
             if isinstance(error, OSError):
-                raise UserError(f"--out {self.folder}: {error.strerror}; make room and run it again") from None
+                raise self._no_room(error) from None
             raise
         shard = self._name if clips else None
         self._pending[source] = {"bytes": size, "outcome": outcome, "clips": sorted(clips), "shard": shard}
@@ -102,15 +104,48 @@ class Shards:
 
     def close_shard(self) -> None:
         """Finish the open shard, if there is one, and write the manifest."""
+        try:
+            self._finish()
+        except OSError as error:
+            raise self._no_room(error) from None
+
+    def _finish(self) -> None:
+        """What `close_shard` does; OSError where there is no room."""
         if self._tar is not None:
-            self._shard.close()
-            self._tar = None
+            try:
+                self._shard.close()
+            except BaseException:
+                self._pending = {}  # a shard that was not finished takes its inputs with it
+                raise
+            finally:
+                self._tar = None
             path = self.folder / self._name
             clips = sum(len(entry["clips"]) for entry in self._pending.values())
-            self.manifest["shards"][path.name] = {"sha256": _sha256(path), "bytes": path.stat().st_size, "clips": clips}
+            if clips:
+                self.manifest["shards"][path.name] = {"sha256": _sha256(path), "bytes": path.stat().st_size, "clips": clips}
+            else:
+                path.unlink()  # its only input failed
         self.manifest["inputs"] |= self._pending
         self._pending = {}
         write_bytes(self.folder / "manifest.json", json.dumps(self.manifest, indent=1, ensure_ascii=False).encode())
+
+    def _no_room(self, error: OSError) -> UserError:
+        return UserError(f"--out {self.folder}: {error.strerror or error}; make room and run it again")
+
+    def _read_manifest(self) -> dict[str, Any]:
+        """The manifest of an earlier run, which has all that this one looks at."""
+        try:
+            manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+            size, inputs, shards = manifest["crop_size"], manifest["inputs"].values(), manifest["shards"].values()
+            whole = all(entry.keys() >= INPUT for entry in inputs) and all("bytes" in shard for shard in shards)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            whole = False
+        if not whole:
+            advice = "choose another folder, or delete this one and prepare all of it again"
+            raise UserError(f"--out {self.folder}: its manifest.json cannot be read or is damaged; {advice}") from None
+        if size != self.crop_size:
+            raise UserError(f"--out {self.folder}: it holds crops of {size} px, not {self.crop_size}; choose another folder")
+        return manifest
 
     def _write(self, name: str, members: Members) -> None:
         """Append a clip to the open shard, or to a new one."""
@@ -132,9 +167,19 @@ class Shards:
         self.manifest["inputs"] = {source: entry for source, entry in inputs if entry["shard"] is None or entry["shard"] in there}
 
 
+class _Unbuffered(io.FileIO):
+    """A file to which a write is whole or fails: nothing that a full disk refused waits to be written, so it can still be cut off."""
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        while left:
+            left = left[super().write(left) :]
+        return len(data)
+
+
 @contextmanager
-def _new_shard(path: Path) -> Iterator[tuple[BinaryIO, tarfile.TarFile]]:
-    with atomic_path(path) as temporary, open(temporary, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+def _new_shard(path: Path) -> Iterator[tuple[io.FileIO, tarfile.TarFile]]:
+    with atomic_path(path) as temporary, _Unbuffered(temporary, "w") as file, tarfile.open(fileobj=file, mode="w") as tar:
         yield file, tar
 
 

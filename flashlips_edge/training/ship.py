@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from torch import Tensor
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path
+from flashlips_edge.training.checkpoint import read_tensors
 from flashlips_edge.training.command import command
 
 NETWORKS = ("autoencoder", "editor", "editor_transformer", "lips_encoder", "speech_encoder", "audio_to_lips")
@@ -30,15 +32,19 @@ def main(
     there = [path for name in NETWORKS if (path := weights / f"{name}.safetensors").is_file()]
     if not there:
         raise UserError(f"--weights {weights}: none of {', '.join(NETWORKS)} is there; run python -m flashlips_edge.training first")
-    for path in there:
-        halves = {name: value.half() if value.is_floating_point() else value for name, value in load_file(path).items()}
-        with atomic_path(out / path.name) as temporary:
-            save_file(halves, temporary)
+    halves = {path.name: _halves(path) for path in there}  # all of them first: one that is damaged leaves nothing half-copied
+    for name, tensors in halves.items():
+        with atomic_path(out / name) as temporary:
+            save_file(tensors, temporary)
     if (weights / CONSTANTS).is_file():
         with atomic_path(out / CONSTANTS) as temporary:
             shutil.copyfile(weights / CONSTANTS, temporary)
     size = sum(path.stat().st_size for path in out.iterdir())
     print(f"{out}: {', '.join(path.stem for path in there)}; {size / 1e6:.1f} MB")
+
+
+def _halves(path: Path) -> dict[str, Tensor]:
+    return {name: value.half() if value.is_floating_point() else value for name, value in read_tensors(path).items()}
 
 
 if __name__ == "__main__":
