@@ -20,7 +20,7 @@ from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel  # noqa: E402
-from flashlips_edge.training import audio_to_lips  # noqa: E402
+from flashlips_edge.training import another_face, audio_to_lips  # noqa: E402
 from flashlips_edge.training.another_voice import another_room, another_throat, echo, faster  # noqa: E402
 from flashlips_edge.training.audio_to_lips import BATCH, Draw, SpeechTask, chances_of, split  # noqa: E402
 from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
@@ -49,7 +49,7 @@ def loud_track(name: str = "test.loud", seconds: float = 4.0, seed: int = 0) -> 
 
 
 def draw_of(tracks: list[Track]) -> Draw:
-    return Draw(tracks, chances_of(tracks), 50, 10, OPENING, hears_waveforms=True)
+    return Draw(tracks, chances_of(tracks), 50, 10, OPENING, np.ones(12), hears_waveforms=True)
 
 
 def test_silence_before_and_after_a_track_is_spoken_by_a_closed_mouth() -> None:
@@ -84,6 +84,21 @@ def test_a_face_that_rests_is_spoken_for_by_its_closed_mouth_alone(monkeypatch: 
         seen[share] = {lips.tobytes() for row in rows for lips in row[3].astype(np.float32)}
         assert max(np.ptp(row[1] @ OPENING) for row in rows) > 0.3, "the window itself speaks"
     assert seen[1.0] <= closed and not seen[0.0] <= closed
+
+
+def test_another_face_opens_its_own_way_and_its_references_show_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(another_face, "SHARE", 1.0)
+    monkeypatch.setattr(audio_to_lips, "RESTING_SHARE", 0.0)
+    track = loud_track()
+    draw, ways = draw_of([track]), []
+    for i in range(20):
+        _, lips, _, references, previous = draw.row(track, np.random.default_rng(i))
+        seen = np.concatenate([lips, references, previous])
+        _, sizes, directions = np.linalg.svd(seen - seen.mean(0))
+        assert sizes[1] < 1e-4 * sizes[0], "all of a window moves along one line, as its track does"
+        assert (np.diff(references @ OPENING) >= 0).all()
+        ways.append(abs(directions[0, 0]))
+    assert 0.6 < np.median(ways) < 0.98, "by some 25 degrees another line"
 
 
 @pytest.mark.parametrize("frames", [25, 26])
@@ -174,6 +189,8 @@ def test_left_out_people_are_watched_and_not_learned_from() -> None:
     assert [t.name for t in watched] == ["grid.s2_0", "grid.s2_1", "grid.s2_2"] and len(taught) == 3
     with pytest.raises(UserError, match=r"--leave-out grid\.s9"):
         split(tracks, ["grid.s9"])
+    with pytest.raises(UserError, match=r"--leave-out grid\.s9: .*there is no clip in which anybody speaks"):
+        split([], ["grid.s9"])
 
 
 def test_a_rehearsal_hears_through_the_run_path() -> None:

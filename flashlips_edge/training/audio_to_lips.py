@@ -25,6 +25,7 @@ from flashlips_edge.models.speech_encoder import SpeechEncoder
 from flashlips_edge.models.wav2vec import load_wav2vec
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
 from flashlips_edge.talking.identity import choose_references
+from flashlips_edge.training.another_face import another_face
 from flashlips_edge.training.another_voice import another_room, another_throat, any_speed, faster
 from flashlips_edge.training.checkpoint import load_constants, load_weights, save_weights
 from flashlips_edge.training.clips import load_clips
@@ -61,6 +62,7 @@ class Draw:
     window: int  # steps
     previous: int  # steps
     opening: np.ndarray  # [12]
+    deviation: np.ndarray  # [12], of lips on one face
     hears_waveforms: bool
 
     def __call__(self, generator: np.random.Generator) -> tuple[Tensor, ...]:
@@ -83,6 +85,8 @@ class Draw:
             some = rests[generator.choice(len(rests), min(len(rests), int(generator.integers(1, 9))), replace=False)]
         else:
             some = track.lips[generator.choice(count, min(count, int(generator.integers(12, 60))), replace=False)]
+            middle, turn = track.lips.mean(0), another_face(self.deviation, generator)
+            lips, some = (middle + (vectors - middle) @ turn for vectors in (lips, some))
         references = some[choose_references(some, some @ self.opening)]
         return audio, lips[self.previous :], track.emotion, references, lips[: self.previous]
 
@@ -113,7 +117,8 @@ def split(tracks: list[Track], left_out: list[str]) -> tuple[list[Track], list[T
     """Tracks to learn from and tracks to watch: those whose names begin with one of ``left_out``, or else one in ten."""
     watched = [t for t in tracks if (t.name.startswith(tuple(left_out)) if left_out else not sum(t.name.encode()) % 10)]
     if left_out and not watched:
-        raise UserError(f"--leave-out {left_out[0]}: no clip's name begins so; the first clip is {tracks[0].name}")
+        there = f"the first clip is {tracks[0].name}" if tracks else "there is no clip in which anybody speaks"
+        raise UserError(f"--leave-out {left_out[0]}: no clip's name begins so; {there}")
     taught = [t for t in tracks if t not in watched]
     return taught or tracks, watched or tracks
 
@@ -129,7 +134,8 @@ def teach(
     task: SpeechTask, taught: list[Track], watched: list[Track], opening: np.ndarray, flow: dict[str, Any], steps: int, folder: Path
 ) -> SpeechTask:
     """The average of ``task`` trained on tracks, which are rehearsed at every save."""
-    draw = Draw(taught, chances_of(taught), flow["window"], flow["previous"], opening, task.hears_waveforms)
+    deviation = np.concatenate([track.lips - track.lips.mean(0) for track in taught]).std(0).clip(1e-6)
+    draw = Draw(taught, chances_of(taught), flow["window"], flow["previous"], opening, deviation, task.hears_waveforms)
     batches = [draw(np.random.default_rng([6, i])) for i in range(4)]
     relative = torch.cat([task.audio_to_lips.relative(lips, references) for _, lips, _, references, _ in batches])
     task.audio_to_lips.mean.copy_(relative.mean((0, 1)))
