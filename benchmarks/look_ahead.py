@@ -81,7 +81,7 @@ def measure(path: Path, bundle: str) -> dict[str, float]:
 
 def spoken(networks: Networks, identity: Identity, sound: np.ndarray, new_steps: int | None, look_ahead: int) -> np.ndarray:
     """Lips [T, 12] of a sound that comes a step at a time."""
-    to_lips = SpeechToLips(networks, identity.reference_lips, identity.closed_lips, new_steps, look_ahead)
+    to_lips = SpeechToLips(networks, *identity.lips, new_steps=new_steps, look_ahead=look_ahead)
     parts = [to_lips.push(sound[start : start + SAMPLES_PER_STEP]) for start in range(0, len(sound), SAMPLES_PER_STEP)]
     return np.concatenate([*parts, to_lips.finish()])
 

@@ -19,6 +19,7 @@ from flashlips_edge.live.show import Show
 from flashlips_edge.live.speech_line import SpeechLine
 from flashlips_edge.pump.counters import Counters
 from flashlips_edge.pump.playback import Metronome, Playback
+from flashlips_edge.talking.lips import FaceLips
 
 RATE_HZ = 48_000
 CLOSED = -1.0  # lips[0] of the closed mouth
@@ -90,8 +91,8 @@ class StillFace:
     def identity(self, target: Picture) -> None:
         return None
 
-    def lips(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((4, 12), np.float32), np.full(12, CLOSED, np.float32)
+    def lips(self) -> FaceLips:
+        return FaceLips(np.zeros((4, 12), np.float32), np.full(12, CLOSED, np.float32))
 
 
 class Simulation:

@@ -16,7 +16,7 @@ from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
 from flashlips_edge.speech.silence import silence_weight
-from flashlips_edge.talking.identity import PRESS, Identity, choose_references
+from flashlips_edge.talking.identity import PRESS, SPOKEN, Identity, choose_references, own_way
 from flashlips_edge.talking.lips import LOOK_AHEAD_STEPS, STEP_NS, LipsTrack, SpeechToLips
 from flashlips_edge.talking.networks import Networks
 
@@ -29,7 +29,7 @@ def networks(tmp_path_factory) -> Networks:
 
 
 def spoken(networks: Networks, pieces: list[np.ndarray], new_steps: int | None = None) -> np.ndarray:
-    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps)
+    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=new_steps)
     return np.concatenate([to_lips.push(piece) for piece in pieces] + [to_lips.finish()])
 
 
@@ -72,7 +72,7 @@ def test_the_lips_of_a_step_belong_to_the_sound_of_that_step(networks):
 
 @pytest.mark.parametrize("new_steps", [1, 3, 5])
 def test_live_lips_come_one_chunk_and_the_look_ahead_after_their_speech(networks, new_steps):
-    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps)
+    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), CLOSED, new_steps=new_steps)
     heard = np.arange(1, 41)
     given = np.cumsum([len(to_lips.push(voice(1))) for _ in heard])
     assert np.all(given % new_steps == 0)
@@ -115,7 +115,7 @@ def test_live_speech_has_no_borders_and_follows_the_whole(nano, data_path, new_s
     waveform = read_audio(data_path("test/speech/jfk.wav"))[: 5 * 16_000]
     closed = np.asarray(nano.bundle.lips_closed, np.float32)
     references = np.repeat(closed[None], 4, axis=0)
-    whole, live = SpeechToLips(nano, references, closed), SpeechToLips(nano, references, closed, new_steps, look_ahead)
+    whole, live = SpeechToLips(nano, references, closed), SpeechToLips(nano, references, closed, None, new_steps, look_ahead)
     whole_lips = np.concatenate([whole.push(waveform), whole.finish()])
     pieces = np.split(waveform, np.arange(320, len(waveform), 320))
     live_lips = np.concatenate([live.push(piece) for piece in pieces] + [live.finish()])
@@ -175,6 +175,41 @@ def test_identity_takes_the_closed_mouth_from_the_most_closed_frames(networks):
     pressed = own + PRESS * (own - identity.reference_lips[:, 0].mean())
     assert identity.closed_lips[0] == pytest.approx(pressed, abs=0.01)
     assert np.all(np.diff(identity.reference_lips[:, 0]) > 0)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_face_that_was_seen_speaking_opens_its_own_way_by_as_much(seed):
+    generator = np.random.default_rng(seed)
+    direction, motion = generator.standard_normal((2, 12))
+    opened = generator.standard_normal(12)
+    opened += (2 * SPOKEN - opened @ direction) * direction / (direction @ direction)
+    turned = motion + motion @ own_way(opened, direction)
+    assert turned @ direction == pytest.approx(motion @ direction, abs=1e-4), "the opening itself is what was asked for"
+    generic = direction / (direction @ direction)
+    assert np.allclose(generic + generic @ own_way(opened, direction), opened / (2 * SPOKEN), atol=1e-4)
+
+
+def test_a_face_that_was_not_seen_to_open_is_left_as_it_is():
+    direction = np.eye(12)[0]
+    assert not own_way(np.zeros(12), direction).any() and not own_way(-direction, direction).any()
+    hardly = own_way(0.1 * SPOKEN * direction + 0.1 * np.eye(12)[1], direction)
+    assert np.abs(hardly).max() < 0.03
+
+
+def test_a_way_that_is_found_in_the_middle_of_speech_is_taken_up_without_a_jump(networks):
+    to_lips = SpeechToLips(networks, np.zeros((4, 12), np.float32), np.zeros(12, np.float32), new_steps=1)
+    wide = np.zeros((12, 12), np.float32)
+    wide[0, 1] = 3.0
+    before, after = np.split(voice(120), [60 * SAMPLES_PER_STEP])
+    said = [to_lips.push(before)]
+    to_lips.speak_as(np.zeros((4, 12), np.float32), np.zeros(12, np.float32), wide)
+    said += [to_lips.push(piece) for piece in np.split(after, 60)]
+    lips = np.concatenate(said)
+    lips = lips[lips[:, 0] > 0.1]  # of a mouth that speaks
+    share = lips[:, 1] / lips[:, 0]
+    assert len(share) > 80 and not share[:20].any(), "until then as the network says"
+    assert share[-10:] == pytest.approx(3, rel=0.01)
+    assert np.abs(np.diff(share)).max() < 1, "threefold, and never at once"
 
 
 def test_read_ahead_gives_everything_in_order_and_passes_errors_on():

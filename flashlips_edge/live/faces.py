@@ -6,8 +6,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Protocol
 
-import numpy as np
-
 from flashlips_edge.face.detect import Detector
 from flashlips_edge.face.track import FaceTracker
 from flashlips_edge.media.camera_feed import CameraFeed
@@ -15,9 +13,10 @@ from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.clock import SECOND_NS
 from flashlips_edge.pump.counters import Counters
 from flashlips_edge.talking.chain import Latent
-from flashlips_edge.talking.identity import Identity, LiveIdentity
+from flashlips_edge.talking.identity import Identity, LiveIdentity, lips_of
+from flashlips_edge.talking.lips import FaceLips
 from flashlips_edge.talking.looped import LoopedAvatar
-from flashlips_edge.talking.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.target import Target
 
 BRIDGE_NS = SECOND_NS // 2  # without a camera picture, the idle loop takes over after this
@@ -35,8 +34,8 @@ class Face(Protocol):
 
     def identity(self, target: Target) -> Identity: ...
 
-    def lips(self) -> tuple[np.ndarray, np.ndarray]:
-        """Reference lips [4, 12] and the closed mouth [12]."""
+    def lips(self) -> FaceLips:
+        """What speech needs to know of the face."""
 
     @property
     def latents(self) -> dict[int, Latent]:
@@ -79,7 +78,7 @@ class AvatarFace:
         assert self.avatar.identity is not None
         return self.avatar.identity
 
-    def lips(self) -> tuple[np.ndarray, np.ndarray]:
+    def lips(self) -> FaceLips:
         return lips_of(self.avatar.identity, self._networks)
 
     def close(self) -> None:
@@ -133,7 +132,7 @@ class CameraFace:
         assert target.crop is not None
         return self._known.see(target.crop.image, target.frame.pts_ns)
 
-    def lips(self) -> tuple[np.ndarray, np.ndarray]:
+    def lips(self) -> FaceLips:
         return self._idle.lips() if self._idle is not None and self._idles else lips_of(self._known.identity, self._networks)
 
     def close(self) -> None:
@@ -147,11 +146,3 @@ class CameraFace:
         if target.crop is None:
             self._known = LiveIdentity(self._networks)  # who comes next may be somebody else
         return target
-
-
-def lips_of(identity: Identity | None, networks: Networks) -> tuple[np.ndarray, np.ndarray]:
-    """Reference lips [4, 12] and closed mouth [12] of a face, or the bundle's while no face is known."""
-    if identity is not None:
-        return identity.reference_lips, identity.closed_lips
-    closed = np.asarray(networks.bundle.lips_closed, np.float32)
-    return np.repeat(closed[None], N_REFERENCES, axis=0), closed

@@ -118,7 +118,7 @@ class PictureLine:
         if target.index is None and not self.ladder.edits_silence:
             return None
         if target.index is None or (known := self._closed.get(target.index)) is None:
-            edited = self._edited(target, self._face.lips()[1])
+            edited = self._edited(target, self._face.lips().closed)
             if target.index is not None and len(self._closed) < CLOSED_KEPT:
                 self._closed[target.index] = np.clip(np.asarray(edited)[self._first_row :] + 0.5, 0, 255).astype(np.uint8)
             return edited

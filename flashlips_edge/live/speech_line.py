@@ -23,7 +23,7 @@ from flashlips_edge.pump.playback import Playback
 from flashlips_edge.pump.recent import Recent
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ, SAMPLES_PER_STEP
 from flashlips_edge.speech.silence import FADE_STEPS, HOLD_STEPS
-from flashlips_edge.talking.lips import STEP_NS, LipsTrack, SpeechToLips
+from flashlips_edge.talking.lips import STEP_NS, FaceLips, LipsTrack, SpeechToLips
 from flashlips_edge.talking.networks import Networks
 
 LOOK_AHEAD_STEPS = 2  # 80 ms of the speech that follows are heard before a step of lips is given ...
@@ -46,7 +46,7 @@ KEPT_NS = SECOND_NS  # of lips that were seen
 class SpeechLine:
     """`push`, `end_sentence` and `interrupt` come from any thread; `poll` from one."""
 
-    def __init__(self, networks: Networks, playback: Playback, face: Callable[[], tuple[np.ndarray, np.ndarray]], clock: Clock):
+    def __init__(self, networks: Networks, playback: Playback, face: Callable[[], FaceLips], clock: Clock):
         self.counters = Counters()  # of steps of lips: made, seen and forgotten, late ones came after they should have been seen
         self.latency_ms = Recent(250)  # from pushing sound to hearing it, for sound that did not wait for other sound
         self.epoch = 0
@@ -101,7 +101,7 @@ class SpeechLine:
             now_ns = self._playback.flush()
             if now_ns <= self._lips.end_ns:
                 self._lips.cut(now_ns)
-                self._lips.append(now_ns + CUT_NS, self._face()[1])
+                self._lips.append(now_ns + CUT_NS, self._face().closed)
         self._wake()
         return self.epoch
 
@@ -123,7 +123,7 @@ class SpeechLine:
             return lips
         if beyond_ns >= CUT_NS:
             return None
-        return lips + (self._face()[1] - lips) * np.float32(beyond_ns / CUT_NS)
+        return lips + (self._face().closed - lips) * np.float32(beyond_ns / CUT_NS)
 
     def recover(self) -> None:
         """Give up the lips of the sentence that made the line fail; its sound that waits for them is heard without."""
@@ -245,7 +245,7 @@ class SpeechLine:
         sound, sentence.held = np.concatenate(sentence.held), []
         sentence.start_ns = self._playback.put(sound, self._playback.position_ns() + MARGIN_NS)
         sentence.sound = len(sound)
-        self._lips.append(sentence.start_ns - STEP_NS, self._face()[1])
+        self._lips.append(sentence.start_ns - STEP_NS, self._face().closed)
         self._heard.append((sentence.start_ns, sentence.first_ns))
 
     def _needs_silence(self, sentence: Sentence, now_ns: int) -> bool:

@@ -8,10 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from flashlips_edge.talking.lips import FaceLips
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
 from flashlips_edge.talking.references import References
 
 CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the closed mouth
+SPOKEN = 0.4  # opening, in the unit of the bundle's direction, between closed and open frames of a face that was seen speaking
 PRESS = 1.0  # closed lips go this much beyond the face's own: the editor closes an unseen open mouth by less than it is asked
 GATHER_EVERY_NS = 200_000_000
 GATHER_LIMIT = 64  # crops of a live face, about 13 s
@@ -25,12 +27,14 @@ class Identity:
     """One face, from some crops of it.
 
     references: the crops. reference_lips float32 [4, 12]: those of four crops whose lips differ most, from the most closed to the
-    most open; fewer crops than four repeat. closed_lips float32 [12]: the lips vector of the closed mouth.
+    most open; fewer crops than four repeat. closed_lips float32 [12]: the lips vector of the closed mouth. turn float32
+    [12, 12]: `own_way`.
     """
 
     references: References
     reference_lips: np.ndarray
     closed_lips: np.ndarray
+    turn: np.ndarray
 
     @staticmethod
     def of(networks: Networks, crops: list[np.ndarray]) -> Identity:
@@ -47,10 +51,36 @@ class Identity:
         opening = lips @ networks.bundle.lips_opening  # [N]
         chosen = choose_references(lips, opening)
         references.encode(chosen)
-        most_closed = np.argsort(opening)[: max(1, round(CLOSED_SHARE * len(lips)))]
-        closed = lips[most_closed].mean(0)
+        few, order = max(1, round(CLOSED_SHARE * len(lips))), np.argsort(opening)
+        closed, wide = lips[order[:few]].mean(0), lips[order[-few:]].mean(0)
         pressed = closed + PRESS * (closed - lips[chosen].mean(0))
-        return Identity(references, lips[chosen], pressed)
+        return Identity(references, lips[chosen], pressed, own_way(wide - closed, networks.bundle.lips_opening))
+
+    @property
+    def lips(self) -> FaceLips:
+        """What speech needs to know."""
+        return FaceLips(self.reference_lips, self.closed_lips, self.turn)
+
+
+def lips_of(identity: Identity | None, networks: Networks) -> FaceLips:
+    """The lips of a face, or the bundle's while no face is known."""
+    if identity is not None:
+        return identity.lips
+    closed = np.asarray(networks.bundle.lips_closed, np.float32)
+    return FaceLips(np.repeat(closed[None], N_REFERENCES, axis=0), closed)
+
+
+def own_way(opened: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """What is to be added to a motion of lips [12], times this float32 [12, 12], so that it opens a face's mouth as the face does.
+
+    ``opened`` [12] leads from its closed to its open mouth. A motion's part along the bundle's ``direction`` [12] of opening, which is
+    any face's, is replaced by as much along ``opened``. On a face that was hardly seen to open nothing is known, and little replaced.
+    """
+    extent, size = float(opened @ direction), float(direction @ direction)
+    if extent <= 0 or size == 0:
+        return np.zeros((len(direction), len(direction)), np.float32)
+    known = min(1.0, extent / SPOKEN) ** 2
+    return (known * np.outer(direction, opened / extent - direction / size)).astype(np.float32)
 
 
 def choose_references(lips: np.ndarray, opening: np.ndarray) -> list[int]:

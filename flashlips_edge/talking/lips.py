@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,15 @@ CONTEXT_STEPS = 10  # speech heard on either side of a window, so that its edges
 LOOK_AHEAD_STEPS = 4  # 160 ms of the speech that follows is heard before a step of live speech is given
 LIVE_STEPS = 8  # given from one window of live speech, at most
 JOIN_STEPS = 5  # steps in which one window of lips passes into the next
+
+
+class FaceLips(NamedTuple):
+    """What `SpeechToLips` needs to know of a face: reference lips float32 [4, 12], the closed mouth [12], and what makes of a motion
+    about the references' mean the face's own, by so much added to it: float32 [12, 12], see identity.own_way; None: as it is."""
+
+    reference: np.ndarray
+    closed: np.ndarray
+    turn: np.ndarray | None = None
 
 
 class LipsTrack:
@@ -84,6 +94,8 @@ class SpeechToLips:
     Recorded speech, without `new_steps`, takes windows nearly whole and waits for all that a step depends on: pieces give what the
     whole gives. Live speech comes in chunks of `new_steps`, or of more if more has been pushed at once; a step is there
     (new_steps + look_ahead) * 40 ms after its speech began, at the latest. By the weight of silence the lips go to `closed_lips`.
+
+    What the network says is moved to the face's own way of opening by `turn` (`FaceLips`), which the network itself never hears of.
     """
 
     def __init__(
@@ -91,11 +103,13 @@ class SpeechToLips:
         networks: Networks,
         reference_lips: np.ndarray,
         closed_lips: np.ndarray,
+        turn: np.ndarray | None = None,
         new_steps: int | None = None,
         look_ahead: int = LOOK_AHEAD_STEPS,
     ):
         self._networks = networks
-        self.speak_as(reference_lips, closed_lips)
+        self.speak_as(reference_lips, closed_lips, turn)
+        self._turn, self._shift = self._wanted_turn, self._wanted_shift
         self._look_ahead = look_ahead
         self._least = new_steps or networks.window - JOIN_STEPS - look_ahead
         self._most = max(1, LIVE_STEPS // self._least) * self._least
@@ -108,10 +122,13 @@ class SpeechToLips:
         # The network goes on from its own lips, not from the ones that silence has closed.
         self._own = np.repeat(self._closed_lips[None], networks.previous + networks.window, axis=0)
 
-    def speak_as(self, reference_lips: np.ndarray, closed_lips: np.ndarray) -> None:
-        """From the next window on, for this face: its reference lips [4, 12] and closed mouth [12]."""
+    def speak_as(self, reference_lips: np.ndarray, closed_lips: np.ndarray, turn: np.ndarray | None = None) -> None:
+        """From the next window on, for this face: its reference lips [4, 12], closed mouth [12] and `turn` [12, 12]."""
         self._reference_lips = np.asarray(reference_lips, np.float32)
         self._closed_lips = np.asarray(closed_lips, np.float32)
+        size = len(self._closed_lips)
+        self._wanted_turn = np.zeros((size, size), np.float32) if turn is None else np.asarray(turn, np.float32)
+        self._wanted_shift = self._reference_lips.mean(0) @ self._wanted_turn
 
     def push(self, waveform: np.ndarray) -> np.ndarray:
         """The lips [n, 12] that this piece, float32 [N] at 16 kHz, makes possible; n may be 0."""
@@ -141,9 +158,18 @@ class SpeechToLips:
                 new = new + apart * np.maximum(0, 1 - np.arange(1, len(new) + 1, dtype=np.float32) / (JOIN_STEPS + 1))[:, None]
             self._own = np.concatenate([self._own, new])[-len(self._own) :]
             weight = self._silence(len(new))[:, None]
-            parts.append(new * (1 - weight) + self._closed_lips * weight)
+            parts.append(self._in_own_way(new) * (1 - weight) + self._closed_lips * weight)
             self._done += len(new)
         return np.concatenate(parts)
+
+    def _in_own_way(self, lips: np.ndarray) -> np.ndarray:
+        """Lips [n, 12] as this face opens its mouth; what is newly known of it is taken up over some steps, so that nothing jumps."""
+        result = np.empty_like(lips)
+        for i, vector in enumerate(lips):
+            self._turn = self._turn + (self._wanted_turn - self._turn) / JOIN_STEPS
+            self._shift = self._shift + (self._wanted_shift - self._shift) / JOIN_STEPS
+            result[i] = vector + vector @ self._turn - self._shift
+        return result
 
     def _silence(self, count: int) -> np.ndarray:
         """The weight of silence [count] of the next steps, judged by their surroundings."""

@@ -33,9 +33,9 @@ from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 from flashlips_edge.talking.avatar import Avatar
 from flashlips_edge.talking.chain import Edited
 from flashlips_edge.talking.editing import begin_mouths
-from flashlips_edge.talking.identity import Identity, LiveIdentity
-from flashlips_edge.talking.lips import STEP_NS, LipsTrack, SpeechToLips
-from flashlips_edge.talking.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.identity import Identity, LiveIdentity, lips_of
+from flashlips_edge.talking.lips import STEP_NS, FaceLips, LipsTrack, SpeechToLips
+from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.stage_times import StageTimes
 from flashlips_edge.talking.target import Target
 
@@ -200,13 +200,8 @@ class Talker:
             self.lips.append(self._speech_start_ns + self._speech_steps * STEP_NS, vector)
             self._speech_steps += 1
 
-    def _lips_of_face(self) -> tuple[np.ndarray, np.ndarray]:
-        """Reference lips [4, 12] and closed mouth [12] of the face, or the bundle's while no face is known."""
-        identity = self.avatar.identity if self.avatar is not None else self._live_identity.identity
-        if identity is not None:
-            return identity.reference_lips, identity.closed_lips
-        closed = np.asarray(self.networks.bundle.lips_closed, np.float32)
-        return np.repeat(closed[None], N_REFERENCES, axis=0), closed
+    def _lips_of_face(self) -> FaceLips:
+        return lips_of(self.avatar.identity if self.avatar is not None else self._live_identity.identity, self.networks)
 
     def _identity_for(self, target: Target) -> Identity:
         if self.avatar is not None and self.avatar.identity is not None:

@@ -50,7 +50,7 @@ def rehearse(
     for track in tracks:
         seen = resting(track.lips, opening) if at_rest else track.lips
         references = seen[choose_references(seen, seen @ opening)]
-        speaker = SpeechToLips(networks, references, closed_mouth(track.lips, opening), new_steps)  # type: ignore[arg-type]
+        speaker = SpeechToLips(networks, references, closed_mouth(track.lips, opening), new_steps=new_steps)  # type: ignore[arg-type]
         pieces = np.split(track.waveform, np.arange(SAMPLES_PER_STEP, len(track.waveform), SAMPLES_PER_STEP))
         given = np.concatenate([*(speaker.push(piece) for piece in pieces), speaker.finish()]) @ opening
         truth = track.lips @ opening
