@@ -57,6 +57,17 @@ def test_tuning_knows_the_face_better_on_frames_it_did_not_learn_from(avatar: Pa
     assert sorted(path.name for path in avatar.parent.iterdir()) == ["me"]  # nothing half-made lies beside it
 
 
+@pytest.mark.parametrize("after, better", [(31.0, True), (29.0, False), (28.5, False)])
+def test_an_avatar_that_got_no_better_says_so(
+    stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], after: float, better: bool
+) -> None:
+    monkeypatch.setattr(personal, "make", lambda *_: {"mouth_hidden_db_before": 29.0, "mouth_hidden_db": after})
+    personal.main([stranger], "Ada", tmp_path / "me", WEIGHTS)
+    said = capsys.readouterr().out
+    assert f"29.0 dB before, {after:.1f} dB after" in said
+    assert ("got no better" not in said) is better
+
+
 def test_the_command_line_speaks_with_the_avatars_own_networks(avatar: Path, tmp_path: Path) -> None:
     speech = write_speech(tmp_path / "speech.wav", 0.6)
     assert run.main(["--avatar", str(avatar), "--audio", str(speech), "--out", str(tmp_path / "out.mp4"), "--threads", "1"]) == 0

@@ -14,7 +14,7 @@ from flashlips_edge.talking.references import References
 
 CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the closed mouth
 SPOKEN = 0.4  # opening, in the unit of the bundle's direction, between closed and open frames of a face that was seen speaking
-PRESS = 0.25  # closed lips go this much beyond the face's own; with more they are pressed thin and pale
+PRESS = 0.25  # closed lips go this much beyond the face's own, against what stays open; with more they are pressed thin and pale
 GATHER_EVERY_NS = 200_000_000
 GATHER_LIMIT = 64  # crops of a live face, about 13 s
 SAMPLES = 64  # crops of a recorded face
