@@ -22,6 +22,7 @@ from quantize.finetune import finetune
 from quantize.graph import Feed
 from quantize.layers import Layer
 from quantize.policy import Budget
+from quantize.qdq import weight_max
 from quantize.sensitivity import Damage
 from quantize.targets import LIPS_ENCODER, Target
 from quantize.workbench import Workbench
@@ -53,7 +54,8 @@ def build(
     work = out.with_name(f".{out.name}.work")
     purpose = {"source": _digest(bundle), "target": target_name, "format": form, "videos": _listing(videos), "finetune": finetune_steps}
     frames = _start(work, purpose, bundle, videos)
-    tuned = _tuned(work / "tuned", bundle, frames, finetune_steps) if finetune_steps else None
+    most = int(weight_max(form, target.fused))
+    tuned = _tuned(work / "tuned", bundle, frames, finetune_steps, most) if finetune_steps else None
     bench = Workbench(bundle, target, form, frames, tuned)
     rules = _rules(work / "rules.json", bench)
     chosen = lips.choose(bench, budget)
@@ -93,10 +95,10 @@ def _listing(videos: Path) -> list[list[Any]]:
     return [[path.relative_to(videos).as_posix(), path.stat().st_size] for path in calibration.videos_in(videos)]
 
 
-def _tuned(folder: Path, bundle: Bundle, frames: CalibrationSet, steps: int) -> Bundle:
+def _tuned(folder: Path, bundle: Bundle, frames: CalibrationSet, steps: int, most: int) -> Bundle:
     if folder.is_dir():
         return Bundle.open(folder)
-    return finetune(bundle, WEIGHTS / bundle.preset, feeds_of(bundle, frames)["editor"], steps, folder)
+    return finetune(bundle, WEIGHTS / bundle.preset, feeds_of(bundle, frames)["editor"], steps, folder, most)
 
 
 def _rules(path: Path, bench: Workbench) -> dict[str, dict[str, float]]:

@@ -34,11 +34,15 @@ LAYERS = (nn.Conv2d, nn.Linear)
 
 
 class _RoundedWeight(nn.Module):
-    """A weight [out, ...] rounded to int8, a scale for each output."""
+    """A weight [out, ...] rounded to whole numbers of at most ``most``, a scale for each output."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-8) / 127
-        return torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127)
+        scale = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-8) / self.most
+        return torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -self.most, self.most)
 
 
 class _RoundedInput:
@@ -56,8 +60,8 @@ class _RoundedInput:
         return torch.fake_quantize_per_tensor_affine(x, scale, round(-self.low / scale), 0, 255), *rest
 
 
-def finetune(bundle: Bundle, weights: Path, feeds: list[Feed], steps: int, out: Path) -> Bundle:
-    """Write the bundle ``out`` of the weights after ``steps``; ``feeds`` are the editor's inputs.
+def finetune(bundle: Bundle, weights: Path, feeds: list[Feed], steps: int, out: Path, most: int) -> Bundle:
+    """Write the bundle ``out`` of the weights after ``steps``; ``feeds`` are the editor's inputs, ``most`` the largest rounded weight.
 
     UserError where the folder ``weights`` does not hold what the bundle was made from."""
     preset = load_preset(bundle.preset)
@@ -65,13 +69,13 @@ def finetune(bundle: Bundle, weights: Path, feeds: list[Feed], steps: int, out: 
     truth = _Pictures(teacher["editor"], teacher["latent_decoder"], preset["editor"]["rows"][0])
     batches = [tuple(torch.from_numpy(feed[name]) for name in ("latent", "reference_latents", "lips")) for feed in feeds]
     _check(bundle, truth, feeds)
-    return _export(bundle, weights, learn(truth, batches, steps), out)
+    return _export(bundle, weights, learn(truth, batches, steps, most), out)
 
 
-def learn(truth: nn.Module, batches: list[tuple[Tensor, ...]], steps: int) -> nn.Module:
+def learn(truth: nn.Module, batches: list[tuple[Tensor, ...]], steps: int, most: int) -> nn.Module:
     """A copy of ``truth`` that, once its layers round, gives nearly what ``truth`` gives; the last of a batch are the lips."""
     student = copy.deepcopy(truth).requires_grad_(True)
-    round_layers(student, batches)
+    round_layers(student, batches, most)
     optimiser = torch.optim.Adam([parameter for parameter in student.parameters() if parameter.requires_grad], RATE)
     fall = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1e-3, steps)
     random = torch.Generator().manual_seed(0)
@@ -100,11 +104,11 @@ class _Pictures(nn.Module):
         return self.decoder(self.editor(latent, references, lips)[:, :, self.first_row :])
 
 
-def round_layers(student: nn.Module, batches: list[tuple[Tensor, ...]]) -> None:
+def round_layers(student: nn.Module, batches: list[tuple[Tensor, ...]], most: int) -> None:
     """Make every convolution and product round its weight and its input, within the range that the batches show."""
     hooks = []
     for module in [module for module in student.modules() if isinstance(module, LAYERS)]:
-        parametrize.register_parametrization(module, "weight", _RoundedWeight())
+        parametrize.register_parametrization(module, "weight", _RoundedWeight(most))
         hooks.append(_RoundedInput())
         module.register_forward_pre_hook(hooks[-1])
     with torch.no_grad():

@@ -12,10 +12,17 @@ from onnx import NodeProto, helper
 from quantize.graph import constants, consumers, copy, set_constants, set_nodes, value
 
 FP8_MAX = 448.0
+INT8_MAX = 127
+FUSED_MAX = 64  # of weights: a processor without VNNI adds two products with uint8 in 16 bits, 2 * 64 * 255 is what fits
 HEADROOM = 2.0  # over the largest activation seen: a floating-point format loses nothing by it, and a picture beyond does not clip
 OPSET = {"int8": 18, "fp8": 19}
 FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
 Ranges = dict[str, tuple[float, float]]
+
+
+def weight_max(form: str, fused: bool) -> float:
+    """The largest magnitude of a quantised weight."""
+    return FP8_MAX if form == "fp8" else FUSED_MAX if fused else INT8_MAX
 
 
 @dataclass
@@ -66,7 +73,7 @@ class Writer:
         if self.form == "fp8":
             return np.float32(HEADROOM * max(-low, high) / FP8_MAX)[()], np.zeros((), FP8)
         if not self.fused:
-            return np.float32(max(-low, high) / 127)[()], np.zeros((), np.int8)
+            return np.float32(max(-low, high) / INT8_MAX)[()], np.zeros((), np.int8)
         scale = np.float32((high - low) / 255)
         return scale[()], np.uint8(np.clip(np.rint(-low / scale), 0, 255))[()]
 
@@ -74,7 +81,7 @@ class Writer:
         """The dequantised weight's name and its scales [channels] along ``axis``."""
         array = value(constants(self.model), name)
         largest = np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
-        scale = (np.maximum(largest, 1e-8) / (FP8_MAX if self.form == "fp8" else 127)).astype(np.float32)
+        scale = (np.maximum(largest, 1e-8) / weight_max(self.form, self.fused)).astype(np.float32)
         if f"{name}_quantised" not in self.values:
             scaled = array / scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
             quantised = scaled.astype(FP8) if self.form == "fp8" else np.rint(scaled).astype(np.int8)

@@ -62,6 +62,17 @@ def test_positions_go_where_they_lie_in_the_crop(backbone: Backbone) -> None:
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("name", ["nano", "edge"])
+def test_a_transformer_takes_the_ends_of_a_unet(name: str) -> None:
+    small, large = trained(load_preset("nano"), Backbone.UNET).editor, EditorTask(load_preset(name), Backbone.TRANSFORMER).editor
+    before = {key: value.clone() for key, value in large.state_dict().items()}
+    grow.grow_editor(small, large)
+    theirs, after = small.state_dict(), large.state_dict()
+    taken = {key for key in after if not torch.equal(before[key], after[key])}
+    assert {key.split(".")[0] for key in taken} == set(grow.ENDS)
+    assert all(torch.equal(after[key], theirs[key]) for key in taken if not key.endswith("position"))
+
+
 def test_an_editor_of_other_widths_is_refused() -> None:
     wide = copy.deepcopy(load_preset("nano"))
     wide["editor"]["widths"] = [128, 192, 256]
@@ -84,6 +95,21 @@ def test_edge_takes_all_that_nano_has(tmp_path: Path, backbone: Backbone) -> Non
     for name in grow.KEPT:
         load_weights(edge / f"{name}.safetensors", models[name])
     assert (edge / "lips.json").read_text() == "{}"
+
+
+def test_where_there_is_only_a_unet_a_transformer_starts_with_its_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nano, out = tmp_path / "nano", tmp_path / "out"
+    for name, model in networks(load_preset("nano")).items():
+        if name != Backbone.TRANSFORMER.value:
+            save_weights(nano / f"{name}.safetensors", model)
+    (nano / "lips.json").write_text("{}")
+    editor = trained(load_preset("nano"), Backbone.UNET).editor
+    save_weights(nano / "editor.safetensors", editor)
+    grow.main(nano, "nano", out, "nano", Backbone.TRANSFORMER)
+    assert "the ends of an editor (editor) to start from" in capsys.readouterr().out
+    models = networks(load_preset("nano"))
+    load_weights(grow.start_file(out, Backbone.TRANSFORMER), models["editor_transformer"])
+    assert torch.equal(models["editor_transformer"].residual.weight, editor.residual.weight)
 
 
 def test_without_a_trained_editor_it_says_what_is_missing(tmp_path: Path) -> None:

@@ -92,6 +92,30 @@ def test_the_stage_writes_what_the_next_ones_read(work: Path, grown: bool, monke
     assert len(constants["opening"]) == 12 and (constants == KNOWN) is grown
 
 
+def test_a_held_lips_encoder_is_asked_for_nothing_and_stays(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, loss, batch = parts(work)
+    task.lips.requires_grad_(False)
+    terms = loss(task, batch)
+    assert {"pixel", "lips", "fool"} <= set(terms) and not {"anchor", "turned"} & set(terms)
+    monkeypatch.setattr(editor, "CHECKED", 2)
+    weights = work / "weights"
+    (weights / "lips.json").write_text(json.dumps(KNOWN))
+    before = {name: load_file(weights / f"{name}.safetensors") for name in ("editor", "lips_encoder")}
+    with at(Pace(share=2 / 8000, batch=2)):
+        joint.main(work / "latents", weights, "nano", hold_lips=True, rate=1e-3)
+    after = {name: load_file(weights / f"{name}.safetensors") for name in before}
+    same = {name: all(torch.equal(before[name][key], after[name][key]) for key in before[name]) for name in before}
+    assert same == {"editor": False, "lips_encoder": True} and load_constants(weights) == KNOWN
+
+
+def test_the_rate_that_is_asked_for_is_the_rate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(joint, "train", lambda *arguments, **_: rates.append(arguments[4].rate) or arguments[1])
+    for asked in (None, 2e-4):
+        joint.main(work / "latents", work / "weights", "nano", rate=asked)
+    assert rates == [PRESET["training"]["joint_rate"], 2e-4]
+
+
 def test_without_a_head_whose_lips_are_known_nothing_is_trained_or_replaced(work: Path) -> None:
     for params in (work / "latents").glob("*/params.npy"):
         params.unlink()

@@ -158,6 +158,26 @@ def test_onnx_runtime_takes_every_layer_of_the_cpu_s_graph_into_its_8_bit_kernel
     assert found.count("QLinearConv") == 2 and "Conv" not in found
 
 
+def test_sums_of_8_bit_products_fit_into_16_bits_on_any_processor() -> None:
+    model, feed = small()
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("weight"):
+            tensor.CopyFrom(numpy_helper.from_array(np.full(tuple(tensor.dims), 0.3, np.float32), tensor.name))
+    feed = {"x": np.full_like(feed["x"], 2.0)}  # every product is the largest that there is, all of one sign
+    found = ranges.collect("small", model, qdq.tensors_of(model, {"hidden", "y"}, True), [feed])
+    low = qdq.insert(model, {"hidden", "y"}, {name: ranges.choose(h, "max", False) for name, h in found.items()}, "int8", True)
+    truth = run(model, feed)
+    assert np.abs(run(low, feed) - truth).max() <= 0.01 * np.abs(truth).max()
+
+
+def test_shipped_8_bit_weights_are_such_as_any_processor_can_sum() -> None:
+    bundle = Bundle.open("nano-int8")
+    for name in bundle.manifest["graphs"]:
+        tensors = graph.constants(onnx.load(bundle.graph_path(name)))
+        weights = [graph.value(tensors, key) for key, tensor in tensors.items() if tensor.data_type == TensorProto.INT8]
+        assert all(np.abs(weight.astype(int)).max() <= 64 for weight in weights), name
+
+
 def test_weights_have_a_scale_for_each_channel_and_take_a_byte_each() -> None:
     tensors = graph.constants(quantised("int8", fused=True)[1])
     assert tensors["first.weight_scale"].dims == [16]
@@ -322,11 +342,11 @@ def test_fine_tuning_brings_a_rounding_network_nearer_to_itself() -> None:
 
     def error(network: nn.Module) -> float:
         rounding = copy.deepcopy(network)
-        finetune.round_layers(rounding, batches)
+        finetune.round_layers(rounding, batches, 64)
         with torch.no_grad():
             return float(torch.stack([nn.functional.mse_loss(rounding(*batch), truth(*batch)) for batch in batches]).mean())
 
-    tuned = finetune.learn(truth, batches, 80)
+    tuned = finetune.learn(truth, batches, 80, 64)
     assert tuned.state_dict().keys() == truth.state_dict().keys()
     assert error(tuned) < 0.99 * error(truth)
 

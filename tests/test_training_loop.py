@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from flashlips_edge.errors import UserError  # noqa: E402
-from flashlips_edge.training import curves, loop  # noqa: E402
+from flashlips_edge.training import curves, loop, precision  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights  # noqa: E402
 from flashlips_edge.training.loop import Schedule, follow, train  # noqa: E402
 from flashlips_edge.training.pace import Pace, at  # noqa: E402
@@ -70,6 +71,34 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
         fit(tmp_path / "killed", stop_after=15)
     assert not same(whole, load_file(tmp_path / "killed" / "grey.safetensors"))
     assert same(whole, fit(tmp_path / "killed", workers=2)), "not even when other processes draw the batches"
+
+
+@pytest.mark.parametrize(("has", "wanted"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_it_computes_in_what_the_processor_is_fast_in(
+    tmp_path: Path, has: bool, wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda kind: has)
+    seen: set[torch.dtype] = set()
+
+    def watched(module: nn.Module, batch: dict[str, torch.Tensor]) -> Terms:
+        given = module(batch["pictures"])
+        seen.add(given.dtype)
+        return {"fit": (given.float() - batch["grey"]).square().mean()}
+
+    train("grey", network(), draw, watched, Schedule(steps=3, rate=1e-3), tmp_path, workers=0)
+    assert seen == {wanted}
+    assert {value.dtype for value in load_file(tmp_path / "grey.safetensors").values()} == {torch.float32}
+    with precision.autocast("cpu"):
+        assert nn.Linear(4, 4)(torch.ones(1, 4)).dtype == wanted
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not Path("/proc/cpuinfo").is_file(), reason="asks Linux for an x86-64 processor's flags"
+)
+def test_bfloat16_is_for_a_gpu_and_a_processor_with_wide_vectors() -> None:
+    assert precision.has_bfloat16("cuda")
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert precision.has_bfloat16("cpu") == ({"avx512bw", "avx512vl", "avx512dq"} <= flags)
 
 
 class Clock:

@@ -86,6 +86,8 @@ def main(
     stages: Annotated[str, typer.Option(help="which, with commas between; default: all")] = "",
     share: Annotated[float, typer.Option(help="of the steps and of the synthetic people", min=0, max=1)] = 1.0,
     minutes: Annotated[Optional[float], typer.Option(help="of training for each network, in place of a number of steps", min=0.01)] = None,  # noqa: UP045
+    rate: joint.RateOption = None,
+    hold_lips: joint.HoldLipsOption = False,
     batch: Annotated[Optional[int], typer.Option(help="samples of a step of the editor; default: the preset's, for a CPU", min=1)] = None,  # noqa: UP045
 ) -> None:
     """Train every network of a preset and export the bundle."""
@@ -110,7 +112,9 @@ def main(
         "refinement": lambda: refinement.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "sharpening": lambda: sharpening.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
         "lips-encoder": lambda: lips_encoder.main(cache, weights, preset, backbone=backbone),
-        "joint": lambda: joint.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
+        "joint": lambda: joint.main(
+            cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone, rate=rate, hold_lips=hold_lips
+        ),
         "audio-to-lips": lambda: audio_to_lips.main(clips, weights, preset, synthetic=sentences(share), wav2vec=wav2vec),
         "export": lambda: export.main(weights, out, preset, backbone=backbone, sdxl=sdxl, wav2vec=wav2vec),
     }

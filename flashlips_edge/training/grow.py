@@ -1,10 +1,12 @@
 """A larger preset's networks from a smaller one's: what fits as it is, the editor with more blocks that change nothing yet.
 
     python -m flashlips_edge.training.grow --start weights/nano --weights work/edge --preset edge
+    python -m flashlips_edge.training.grow --start weights/nano --weights work/nano --preset nano --backbone editor_transformer
 
 Preset edge has nano's autoencoder, lips and speech, so that only its editor is left to train, and that from nano's: thousands of
-steps of a larger network are saved. The editor's widths must be the same; sizes, rows and numbers of blocks may differ. The finished
-networks are enough, such as the shipped ones.
+steps of a larger network are saved. The editor's widths must be the same; sizes, rows and numbers of blocks may differ. A transformer
+where there is only a U-Net takes its two ends, which read the references and write the residual. The finished networks are enough,
+such as the shipped ones.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption
 from flashlips_edge.training.ship import CONSTANTS
 
+ENDS = ("backbone", "embed", "stem", "attention", "recall", "norm", "residual")  # what U-Net and transformer have alike
 KEPT = ("autoencoder", "lips_encoder", "speech_encoder", "audio_to_lips")
 Area = tuple[int, int, int, int]  # top, bottom, left and right in latent cells of the crop
 
@@ -41,9 +44,12 @@ def start_file(weights: Path, backbone: Backbone) -> Path:
 
 def grow_editor(small: Editor, large: Editor) -> None:
     """Weights of ``small`` into ``large``: its k-th block of a level into the k-th there, learned positions by their place in the
-    crop. The blocks that ``small`` lacks stay as they are: new ones change nothing. Raises UserError for other widths."""
-    target = large.state_dict()
+    crop. The blocks that ``small`` lacks stay as they are: new ones change nothing. Of an editor of the other kind the two ends.
+    Raises UserError for other widths."""
+    target, alike = large.state_dict(), type(small) is type(large)
     for name, value in small.state_dict().items():
+        if not alike and name.split(".")[0] not in ENDS:
+            continue
         name = _place(name, small, large)
         if name.endswith("position"):
             value = _resized(value, _area(small, name), _area(large, name), large.size[0] / small.size[0])
@@ -94,6 +100,12 @@ def _places(begin: int, end: int, patch: int, scale: float, low: int, high: int)
     return (centre / scale - low) / (high - low) * 2 - 1
 
 
+def _backbone_of(start: Path, wanted: Backbone) -> Backbone:
+    """Which editor of the folder to start from: the wanted kind, or the other where there is only that."""
+    there = [kind for kind in Backbone if (start / f"{kind.value}.safetensors").is_file()]
+    return there[0] if len(there) == 1 else wanted
+
+
 def keep(start: Path, weights: Path, models: Iterable[tuple[str, nn.Module]]) -> None:
     """Copy networks that the larger preset has alike. Raises UserError for one that is missing or of another size."""
     for name, model in models:
@@ -112,15 +124,17 @@ def main(
     backbone: BackboneOption = Backbone.UNET,
 ) -> None:
     """Write the larger preset's networks: all but the editor are ready, the editor is what training.joint starts from."""
-    small, large = networks(load_preset(start_preset))[backbone.value], networks(load_preset(preset))[backbone.value]
+    theirs = _backbone_of(start, backbone)
+    small, large = networks(load_preset(start_preset))[theirs.value], networks(load_preset(preset))[backbone.value]
     assert isinstance(small, Editor) and isinstance(large, Editor)
-    load_weights(start / f"{backbone.value}.safetensors", small)
+    load_weights(start / f"{theirs.value}.safetensors", small)
     grow_editor(small, large)
     make_folder(weights)
     models = networks(load_preset(preset))
     keep(start, weights, [(name, models[name]) for name in KEPT])
     save_weights(start_file(weights, backbone), large)
-    print(f"{weights}: {', '.join(KEPT)} of {start}; an editor to start from")
+    part = "an editor" if theirs is backbone else f"the ends of an editor ({theirs.value})"
+    print(f"{weights}: {', '.join(KEPT)} of {start}; {part} to start from")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import torch
 import typer
@@ -42,6 +42,8 @@ LIPS_NOISE = 0.04  # less than in the stages before: the small dimensions vary b
 PLAIN = 0.3  # strength of the disguise in which a face asks for lips: with more, the encoder's wavering is noise to the editor
 ANCHOR_WEIGHT = 0.03  # the lips vector against what it was
 TURNED_WEIGHT = 0.2  # lips read from a turned, disguised head against those that were asked for
+RateOption = Annotated[Optional[float], typer.Option(help="of stage joint; default: the preset's joint_rate", min=1e-6, max=0.1)]  # noqa: UP045
+HoldLipsOption = Annotated[bool, typer.Option("--hold-lips", help="joint leaves the lips encoder as it is: audio to lips stays right")]
 
 
 class JointTask(nn.Module):
@@ -55,7 +57,8 @@ class JointTask(nn.Module):
 
 
 class JointLoss(nn.Module):
-    """The losses of sharpening, through the lips encoder; ``before`` is the lips encoder as it was."""
+    """The losses of sharpening, through the lips encoder; ``before`` is the lips encoder as it was. Where that is all there is, as the
+    task's own is held, nothing asks it for more."""
 
     def __init__(self, reconstruction: ReconstructionLoss, before: nn.Module) -> None:
         super().__init__()
@@ -64,6 +67,10 @@ class JointLoss(nn.Module):
     def forward(self, task: JointTask, batch: Batch) -> Losses:
         size = batch.face.shape[-1]
         plain, _ = look(batch.level_lower, batch.level_face, PLAIN, size)
+        if not next(task.lips.parameters()).requires_grad:
+            lips = task.lips(plain).float()
+            edited = task.editor(batch.latent, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
+            return sharp_terms(self.reconstruction, task.critic, edited, batch)
         disguised, _ = look(batch.lower, batch.face, 1.0, size)
         lips, turned = task.lips(torch.cat([plain, disguised])).float().chunk(2)
         edited = task.editor(batch.latent, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
@@ -87,6 +94,8 @@ def main(
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
     backbone: BackboneOption = Backbone.UNET,
+    rate: RateOption = None,
+    hold_lips: HoldLipsOption = False,
 ) -> None:
     """Train editor and lips encoder together."""
     sizes = load_preset(preset)
@@ -95,10 +104,10 @@ def main(
     people, held_out = load_people(latents)
     task, before = JointTask(sizes, backbone), LipsEncoder(**sizes["lips"])
     grown = start_file(weights, backbone)
-    held = grown.is_file()  # with the lips encoder audio to lips was taken as it is
+    held = hold_lips or grown.is_file()  # with the lips encoder audio to lips was taken as it is
     if not held:
         check_known(people, latents)
-    load_weights(grown if held else weights / f"{backbone.value}.safetensors", task.editor)
+    load_weights(grown if grown.is_file() else weights / f"{backbone.value}.safetensors", task.editor)
     task.lips.requires_grad_(not held)
     for encoder in (task.lips, before):
         load_weights(weights / "lips_encoder.safetensors", encoder)
@@ -106,7 +115,7 @@ def main(
     references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)
     batch = partial(draw, people, chances, count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
-    schedule = Schedule(steps=steps, rate=training["joint_rate"], final_rate=training["final_rate"], warm_up=200)
+    schedule = Schedule(steps=steps, rate=rate or training["joint_rate"], final_rate=training["final_rate"], warm_up=200)
     average = train(f"{backbone.value}_joint", task, batch, loss, schedule, weights, check=Checker(held_out, loss, references))
     assert isinstance(average, JointTask)
     save_weights(weights / f"{backbone.value}.safetensors", average.editor)

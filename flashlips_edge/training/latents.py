@@ -31,6 +31,7 @@ from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.clips import Clip, load_clips
 from flashlips_edge.training.command import command
 from flashlips_edge.training.pace import pace
+from flashlips_edge.training.precision import autocast
 
 VARIANTS = {"grid_s1": 2, "grid_multi": 40, "crema_d": 32, "synthetic": 1, "demo": 1}  # people made from each clip, the clip itself counted
 STRIDE = {"grid_s1": 1, "synthetic": 1, "demo": 1}  # every n-th frame, elsewhere every second
@@ -70,7 +71,7 @@ def encode(model: Autoencoder | SDXLAutoencoder, crops: np.ndarray) -> np.ndarra
     parts: list[Tensor] = []
     for part in torch.from_numpy(crops).split(64):
         image = part.to(device).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 255
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device.type):
             parts.append(model.encode(image).float())
     return torch.cat(parts).cpu().numpy().astype(np.float16)
 

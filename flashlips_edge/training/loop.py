@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 8 -m flashlips_edge.training --preset paper --stages editor,refinement
 
-AdamW, warm-up and cosine, bf16, gradient clipping, weight averaging, exact resume, batches drawn ahead by worker processes. How
-much of a schedule is run, all of it unless somebody says otherwise, is the pace (pace.py).
+AdamW, warm-up and cosine, bf16 where the processor has it, gradient clipping, weight averaging, exact resume, batches drawn ahead by
+worker processes. How much of a schedule is run, all of it unless somebody says otherwise, is the pace (pace.py).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import make_folder
+from flashlips_edge.training import precision
 from flashlips_edge.training.checkpoint import load_state, save_state, save_weights
 from flashlips_edge.training.curves import Curve
 from flashlips_edge.training.pace import pace
@@ -89,11 +90,12 @@ def on(module: nn.Module, batch: Any) -> Any:
 
 
 def fabric_of_environment() -> Fabric:
-    """Fabric on the device that is there, in bf16; on all of torchrun's processes when torchrun started this one."""
+    """Fabric on the device that is there, in bf16 where it has that; on all of torchrun's processes when torchrun started this one."""
     local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     # terms and branches differ from batch to batch, so that not every parameter has a gradient in every process
     strategy: Any = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if world > 1 else "auto"
-    fabric = Fabric(accelerator="auto", strategy=strategy, devices=local, num_nodes=world // local, precision="bf16-mixed")
+    numbers: Any = "bf16-mixed" if precision.has_bfloat16("cuda" if torch.cuda.is_available() else "cpu") else "32-true"
+    fabric = Fabric(accelerator="auto", strategy=strategy, devices=local, num_nodes=world // local, precision=numbers)
     fabric.launch()
     torch.backends.cudnn.benchmark = True  # every batch has the same shapes
     return fabric
