@@ -87,6 +87,11 @@ class Bundle:
         return np.array(self.manifest["lips"]["closed"], np.float32)
 
     @property
+    def lips_spoken(self) -> np.ndarray:
+        """float32 [12]: from a closed mouth to an open one, as far as mouths go in speech; nought where a bundle does not say."""
+        return np.array(self.manifest["lips"].get("spoken", [0.0] * 12), np.float32)
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The targets that the graphs were made for; none named: any."""
         return tuple(self.manifest.get("targets", ()))
@@ -142,7 +147,7 @@ def _read(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: schema {manifest['schema']} is newer than {SCHEMA}, the newest this version reads; update flashlips-edge")
     if (wrong := _malformed(manifest)) is not None:
         raise UserError(f"{path}: the entry {wrong} is missing or malformed; make the bundle again with make bundle")
-    for vector in ("opening", "closed"):
+    for vector in ("opening", "closed", *({"spoken"} & set(manifest["lips"]))):
         if not _is_lips(manifest["lips"].get(vector)):
             raise UserError(f"{path}: lips.{vector} must be 12 numbers; make the bundle again with make bundle")
     return manifest

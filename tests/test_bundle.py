@@ -107,6 +107,17 @@ def test_a_missing_file_is_refused(copy: Path) -> None:
         Bundle.open(copy)
 
 
+@pytest.mark.parametrize("wrong", [[0.0] * 11, "wide", [float("inf")] * 12, None])
+def test_lips_that_are_not_12_numbers_are_refused(copy: Path, wrong: Any) -> None:
+    lips = {"opening": [1.0] * 12, "closed": [0.0] * 12}
+    change(copy, lips=lips | {"spoken": [0.5] * 12})
+    assert Bundle.open(copy).lips_spoken.tolist() == [0.5] * 12
+    for name in ("opening", "closed", "spoken"):
+        change(copy, lips=lips | {name: wrong})
+        with pytest.raises(UserError, match=f"lips.{name} must be 12 numbers"):
+            Bundle.open(copy)
+
+
 def test_a_newer_schema_is_refused(copy: Path) -> None:
     change(copy, schema=2)
     with pytest.raises(UserError, match="schema 2 is newer than 1"):

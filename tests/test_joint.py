@@ -19,12 +19,12 @@ from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.models.lips import LipsEncoder  # noqa: E402
 from flashlips_edge.models.networks import networks  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
-from flashlips_edge.training import editor, joint, latents  # noqa: E402
+from flashlips_edge.training import editor, joint, latents, lips_encoder  # noqa: E402
 from flashlips_edge.training.checkpoint import load_constants, load_weights, save_weights  # noqa: E402
 from flashlips_edge.training.editor import Backbone, editor_loss  # noqa: E402
 from flashlips_edge.training.grow import start_file  # noqa: E402
 from flashlips_edge.training.pace import Pace, at  # noqa: E402
-from flashlips_edge.training.pairs import draw, load_people, person_weights  # noqa: E402
+from flashlips_edge.training.pairs import Person, draw, load_people, person_weights  # noqa: E402
 
 PRESET = load_preset("nano")
 KNOWN = {"opening": [0.5] * 12, "closed": [0.0] * 12}
@@ -89,7 +89,7 @@ def test_the_stage_writes_what_the_next_ones_read(work: Path, grown: bool, monke
     assert all(torch.equal(before[name], after[name]) for name in before) is grown, "audio to lips of a grown preset knows these lips"
     load_weights(weights / "editor.safetensors", networks(PRESET)["editor"])
     constants = load_constants(weights)
-    assert len(constants["opening"]) == 12 and (constants == KNOWN) is grown
+    assert len(constants["opening"]) == 12 and (len(constants.get("spoken", [])) == 12) is not grown and (constants == KNOWN) is grown
 
 
 def test_a_held_lips_encoder_is_asked_for_nothing_and_stays(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +114,31 @@ def test_the_rate_that_is_asked_for_is_the_rate(work: Path, monkeypatch: pytest.
     for asked in (None, 2e-4):
         joint.main(work / "latents", work / "weights", "nano", rate=asked)
     assert rates == [PRESET["training"]["joint_rate"], 2e-4]
+
+
+class Brightness(torch.nn.Module):
+    """Lips that all say how bright a face is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, face: torch.Tensor) -> torch.Tensor:
+        return face.mean((1, 2, 3))[:, None].expand(-1, 12)
+
+
+def test_how_far_mouths_open_is_a_mean_over_sets_of_real_people_as_they_are(tmp_path: Path) -> None:
+    ranges = {"few.one.0": 100, "many.one.0": 200, "many.two.0": 200, "many.three.0": 200, "many.one.1": 255, "synthetic.one.0": 255}
+    for name, most in ranges.items():
+        (tmp_path / name).mkdir()
+        levels = np.r_[np.zeros(10), np.full(80, most // 2), np.full(10, most)].astype(np.uint8)
+        np.save(tmp_path / name / "face.npy", np.tile(levels[:, None, None, None], (1, 4, 4, 3)))
+    np.save(tmp_path / "synthetic.one.0" / "params.npy", np.zeros((100, 6), np.float32))
+    people = [Person(tmp_path / name) for name in ranges]
+    found = lips_encoder.spoken(Brightness(), people, np.ones(12))
+    assert found == pytest.approx(np.full(12, (100 + 200) / 2 / 255), abs=1e-5)
+    of_head = lips_encoder.spoken(Brightness(), people[-1:], np.ones(12))
+    assert of_head == pytest.approx(np.ones(12), abs=1e-5), "where there is nobody else"
 
 
 def test_without_a_head_whose_lips_are_known_nothing_is_trained_or_replaced(work: Path) -> None:

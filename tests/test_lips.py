@@ -16,7 +16,7 @@ from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
 from flashlips_edge.speech.silence import silence_weight
-from flashlips_edge.talking.identity import PRESS, SPOKEN, Identity, choose_references, own_way
+from flashlips_edge.talking.identity import PRESS, SPOKEN, Identity, choose_references, lips_of, own_way, seen_speaking
 from flashlips_edge.talking.lips import LOOK_AHEAD_STEPS, STEP_NS, LipsTrack, SpeechToLips, calmed
 from flashlips_edge.talking.networks import Networks
 
@@ -197,11 +197,45 @@ def test_a_face_that_was_seen_speaking_opens_its_own_way_by_as_much(seed):
     assert np.allclose(generic + generic @ own_way(opened, direction), opened / (2 * SPOKEN), atol=1e-4)
 
 
-def test_a_face_that_was_not_seen_to_open_is_left_as_it_is():
+def test_a_face_that_was_not_seen_to_open_has_no_way_of_its_own():
     direction = np.eye(12)[0]
     assert not own_way(np.zeros(12), direction).any() and not own_way(-direction, direction).any()
-    hardly = own_way(0.1 * SPOKEN * direction + 0.1 * np.eye(12)[1], direction)
-    assert np.abs(hardly).max() < 0.03
+    extents = [-1, 0, 0.1 * SPOKEN, 0.5 * SPOKEN, SPOKEN, 3 * SPOKEN]
+    assert [seen_speaking(extent * direction, direction) for extent in extents] == pytest.approx([0, 0, 0.01, 0.25, 1, 1])
+
+
+SPEAKS = 0.6 * np.arange(12, dtype=np.float32) / 11  # from closed to open
+
+
+def tell_how_mouths_open(networks, monkeypatch):
+    monkeypatch.setitem(networks.bundle.manifest["lips"], "spoken", SPEAKS.tolist())
+    monkeypatch.setitem(networks.bundle.manifest["lips"], "opening", [0.0] * 11 + [1.0])
+
+
+def test_a_face_at_rest_is_taken_to_open_as_faces_do(networks, monkeypatch):
+    tell_how_mouths_open(networks, monkeypatch)
+    identity = Identity.of(networks, [np.full((160, 160, 3), 40, np.uint8)])
+    closed = networks.lips(np.full((1, 160, 160, 3), 40, np.uint8))[0]
+    assert identity.reference_lips == pytest.approx(closed + np.linspace(0, 1, 4)[:, None] * SPEAKS, abs=1e-5)
+    assert identity.closed_lips == pytest.approx(closed, abs=1e-5), "what is imagined does not press the lips"
+    assert not identity.turn.any()
+    nobody = lips_of(None, networks)
+    assert nobody.reference == pytest.approx(nobody.closed + np.linspace(0, 1, 4)[:, None] * SPEAKS, abs=1e-5)
+
+
+def test_a_face_that_was_seen_to_open_speaks_by_what_it_showed(networks, monkeypatch):
+    tell_how_mouths_open(networks, monkeypatch)
+    monkeypatch.setitem(networks.bundle.manifest["lips"], "opening", [1.0] + [0.0] * 11)  # what the stand-in reads from a picture
+    wide = [np.full((160, 160, 3), level, np.uint8) for level in (0, 60, 120, 180)]
+    shown = networks.lips(np.stack(wide))
+    assert shown[-1, 0] - shown[0, 0] > SPOKEN
+    assert Identity.of(networks, wide).reference_lips == pytest.approx(shown, abs=1e-5)
+
+
+def test_a_bundle_that_does_not_say_how_mouths_open_leaves_a_face_as_it_is(networks):
+    assert not networks.bundle.lips_spoken.any()
+    identity = Identity.of(networks, [np.full((160, 160, 3), 40, np.uint8)])
+    assert np.ptp(identity.reference_lips, axis=0).max() == 0
 
 
 def test_a_way_that_is_found_in_the_middle_of_speech_is_taken_up_without_a_jump(networks):

@@ -27,8 +27,8 @@ class Identity:
     """One face, from some crops of it.
 
     references: the crops. reference_lips float32 [4, 12]: those of four crops whose lips differ most, from the most closed to the
-    most open; fewer crops than four repeat. closed_lips float32 [12]: the lips vector of the closed mouth. turn float32
-    [12, 12]: `own_way`.
+    most open; fewer crops than four repeat, and a face that was hardly seen to open is taken to open as faces do. closed_lips
+    float32 [12]: the lips vector of the closed mouth. turn float32 [12, 12]: `own_way`, as far as it is known.
     """
 
     references: References
@@ -54,7 +54,9 @@ class Identity:
         few, order = max(1, round(CLOSED_SHARE * len(lips))), np.argsort(opening)
         closed, wide = lips[order[:few]].mean(0), lips[order[-few:]].mean(0)
         pressed = closed + PRESS * (closed - lips[chosen].mean(0))
-        return Identity(references, lips[chosen], pressed, own_way(wide - closed, networks.bundle.lips_opening))
+        known = seen_speaking(wide - closed, networks.bundle.lips_opening)
+        shown = lips[chosen] + (1 - known) * speaking(networks)
+        return Identity(references, shown, pressed, known * own_way(wide - closed, networks.bundle.lips_opening))
 
     @property
     def lips(self) -> FaceLips:
@@ -67,20 +69,29 @@ def lips_of(identity: Identity | None, networks: Networks) -> FaceLips:
     if identity is not None:
         return identity.lips
     closed = np.asarray(networks.bundle.lips_closed, np.float32)
-    return FaceLips(np.repeat(closed[None], N_REFERENCES, axis=0), closed)
+    return FaceLips(closed + speaking(networks), closed)
+
+
+def speaking(networks: Networks) -> np.ndarray:
+    """From closed to open, float32 [4, 12]: how far lips are from closed ones where a face speaks, any face."""
+    return np.linspace(0, 1, N_REFERENCES, dtype=np.float32)[:, None] * networks.bundle.lips_spoken
+
+
+def seen_speaking(opened: np.ndarray, direction: np.ndarray) -> np.float32:
+    """From 0, never, to 1: how much is known of the way a face opens that went so far, [12], along the bundle's ``direction`` [12]."""
+    return np.float32(np.clip(opened @ direction / SPOKEN, 0, 1) ** 2)
 
 
 def own_way(opened: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """What is to be added to a motion of lips [12], times this float32 [12, 12], so that it opens a face's mouth as the face does.
 
     ``opened`` [12] leads from its closed to its open mouth. A motion's part along the bundle's ``direction`` [12] of opening, which is
-    any face's, is replaced by as much along ``opened``. On a face that was hardly seen to open nothing is known, and little replaced.
+    any face's, is replaced by as much along ``opened``.
     """
     extent, size = float(opened @ direction), float(direction @ direction)
     if extent <= 0 or size == 0:
         return np.zeros((len(direction), len(direction)), np.float32)
-    known = min(1.0, extent / SPOKEN) ** 2
-    return (known * np.outer(direction, opened / extent - direction / size)).astype(np.float32)
+    return np.outer(direction, opened / extent - direction / size).astype(np.float32)
 
 
 def choose_references(lips: np.ndarray, opening: np.ndarray) -> list[int]:
