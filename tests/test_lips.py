@@ -16,7 +16,7 @@ from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
 from flashlips_edge.speech.silence import silence_weight
-from flashlips_edge.talking.identity import PRESS, SPOKEN, Identity, choose_references, lips_of, own_way, seen_speaking
+from flashlips_edge.talking.identity import PRESS, SEEMS_CLOSED, SPOKEN, Identity, choose_references, lips_of, own_way, seen_speaking
 from flashlips_edge.talking.lips import LOOK_AHEAD_STEPS, STEP_NS, LipsTrack, SpeechToLips, calmed
 from flashlips_edge.talking.networks import Networks
 
@@ -230,6 +230,22 @@ def test_a_face_that_was_seen_to_open_speaks_by_what_it_showed(networks, monkeyp
     shown = networks.lips(np.stack(wide))
     assert shown[-1, 0] - shown[0, 0] > SPOKEN
     assert Identity.of(networks, wide).reference_lips == pytest.approx(shown, abs=1e-5)
+
+
+def test_a_smile_in_a_photo_is_not_taken_for_a_closed_mouth(networks, monkeypatch):
+    lips = networks.bundle.manifest["lips"]
+    monkeypatch.setitem(lips, "opening", [1.0] + [0.0] * 11)  # what the stand-in reads from a picture
+    monkeypatch.setitem(lips, "spoken", [0.6] + [0.0] * 11)
+
+    def of_photo(level):
+        return Identity.of(networks, [np.full((160, 160, 3), level, np.uint8)])
+
+    monkeypatch.setitem(lips, "closed", [0.0] * 12)
+    serious, smiling, laughing = of_photo(50), of_photo(140), of_photo(250)  # read as 0.2, 0.55 and nearly 1 open
+    assert serious.closed_lips[0] == pytest.approx(50 / 255, abs=0.01), "people's closed mouths differ by as much"
+    assert smiling.closed_lips[0] == pytest.approx(SEEMS_CLOSED, abs=0.01)
+    assert smiling.reference_lips[[0, -1], 0] == pytest.approx([SEEMS_CLOSED, SEEMS_CLOSED + 0.6], abs=0.01)
+    assert laughing.closed_lips[0] == pytest.approx(250 / 255 - 0.6, abs=0.01), "and no mouth closes further than mouths open"
 
 
 def test_a_bundle_that_does_not_say_how_mouths_open_leaves_a_face_as_it_is(networks):

@@ -14,6 +14,7 @@ from flashlips_edge.talking.references import References
 
 CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the closed mouth
 SPOKEN = 0.4  # opening, in the unit of the bundle's direction, between closed and open frames of a face that was seen speaking
+SEEMS_CLOSED = 0.25  # opening, beyond the bundle's closed mouth, up to which people's closed mouths are read
 PRESS = 0.25  # closed lips go this much beyond the face's own, against what stays open; with more they are pressed thin and pale
 GATHER_EVERY_NS = 200_000_000
 GATHER_LIMIT = 64  # crops of a live face, about 13 s
@@ -55,8 +56,9 @@ class Identity:
         closed, wide = lips[order[:few]].mean(0), lips[order[-few:]].mean(0)
         pressed = closed + PRESS * (closed - lips[chosen].mean(0))
         known = seen_speaking(wide - closed, networks.bundle.lips_opening)
-        shown = lips[chosen] + (1 - known) * speaking(networks)
-        return Identity(references, shown, pressed, known * own_way(wide - closed, networks.bundle.lips_opening))
+        stands_open = (1 - known) * begun(networks, closed) * networks.bundle.lips_spoken
+        shown = lips[chosen] + (1 - known) * speaking(networks) - stands_open
+        return Identity(references, shown, pressed - stands_open, known * own_way(wide - closed, networks.bundle.lips_opening))
 
     @property
     def lips(self) -> FaceLips:
@@ -80,6 +82,13 @@ def speaking(networks: Networks) -> np.ndarray:
 def seen_speaking(opened: np.ndarray, direction: np.ndarray) -> np.float32:
     """From 0, never, to 1: how much is known of the way a face opens that went so far, [12], along the bundle's ``direction`` [12]."""
     return np.float32(np.clip(opened @ direction / SPOKEN, 0, 1) ** 2)
+
+
+def begun(networks: Networks, lips: np.ndarray) -> np.float32:
+    """From 0, closed, to 1, as far open as mouths go: where lips [12] stand that were never seen closed, such as a photo's smile."""
+    bundle = networks.bundle
+    beyond = (lips - bundle.lips_closed) @ bundle.lips_opening - SEEMS_CLOSED
+    return np.float32(np.clip(beyond / max(1e-6, bundle.lips_spoken @ bundle.lips_opening), 0, 1))
 
 
 def own_way(opened: np.ndarray, direction: np.ndarray) -> np.ndarray:
