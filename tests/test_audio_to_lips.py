@@ -24,7 +24,7 @@ from flashlips_edge.training import another_face, audio_to_lips  # noqa: E402
 from flashlips_edge.training.another_voice import another_room, another_throat, echo, faster  # noqa: E402
 from flashlips_edge.training.audio_to_lips import BATCH, Draw, SpeechTask, chances_of, split  # noqa: E402
 from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
-from flashlips_edge.training.rehearsal import Rehearsal, rehearse  # noqa: E402
+from flashlips_edge.training.rehearsal import Constants, Rehearsal, rehearse  # noqa: E402
 from flashlips_edge.training.speech_tracks import MARGIN_STEPS, SYNTHETIC, Track, closed_mouth, resting, with_margins  # noqa: E402
 from flashlips_edge.training.synthetic_head import Lips, lips_track, speak  # noqa: E402
 from flashlips_edge.training.synthetic_speech import SENTENCES, Face, synthetic_tracks, visible  # noqa: E402
@@ -211,8 +211,9 @@ def test_a_rehearsal_hears_through_the_run_path() -> None:
     ear, mouth = Loudness(), Open()
     ear.weight, mouth.weight = weight, weight
     tracks = [loud_track(seed=i) for i in range(3)]
+    constants = Constants(OPENING, np.zeros(12, np.float32), OPENING)
     for new_steps in (None, 5):
-        result = rehearse(Rehearsal(ear, mouth, flow), tracks, OPENING, new_steps)
+        result = rehearse(Rehearsal(ear, mouth, flow), tracks, constants, new_steps)
         assert result["opening_r"] > 0.6
 
 

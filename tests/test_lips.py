@@ -16,8 +16,9 @@ from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps_of
 from flashlips_edge.speech.silence import silence_weight
-from flashlips_edge.talking.identity import PRESS, SEEMS_CLOSED, SPOKEN, Identity, choose_references, lips_of, own_way, seen_speaking
+from flashlips_edge.talking.identity import Identity, lips_of
 from flashlips_edge.talking.lips import LOOK_AHEAD_STEPS, STEP_NS, LipsTrack, SpeechToLips, calmed
+from flashlips_edge.talking.mouth import PRESS, SEEMS_CLOSED, SPOKEN, choose_references, own_way, seen_speaking
 from flashlips_edge.talking.networks import Networks
 
 CLOSED = np.full(12, -1, np.float32)
@@ -180,9 +181,9 @@ def test_identity_takes_the_closed_mouth_from_the_most_closed_frames(networks):
     crops = [np.full((160, 160, 3), 10 + 10 * i, np.uint8) for i in range(20)]
     identity = Identity.of(networks, crops)
     own = 15 / 255  # the mean of the two darkest of twenty
-    pressed = own + PRESS * (own - identity.reference_lips[:, 0].mean())
-    assert identity.closed_lips[0] == pytest.approx(pressed, abs=0.01)
-    assert np.all(np.diff(identity.reference_lips[:, 0]) > 0)
+    pressed = own + PRESS * (own - identity.lips.reference[:, 0].mean())
+    assert identity.lips.closed[0] == pytest.approx(pressed, abs=0.01)
+    assert np.all(np.diff(identity.lips.reference[:, 0]) > 0)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -216,9 +217,9 @@ def test_a_face_at_rest_is_taken_to_open_as_faces_do(networks, monkeypatch):
     tell_how_mouths_open(networks, monkeypatch)
     identity = Identity.of(networks, [np.full((160, 160, 3), 40, np.uint8)])
     closed = networks.lips(np.full((1, 160, 160, 3), 40, np.uint8))[0]
-    assert identity.reference_lips == pytest.approx(closed + np.linspace(0, 1, 4)[:, None] * SPEAKS, abs=1e-5)
-    assert identity.closed_lips == pytest.approx(closed, abs=1e-5), "what is imagined does not press the lips"
-    assert not identity.turn.any()
+    assert identity.lips.reference == pytest.approx(closed + np.linspace(0, 1, 4)[:, None] * SPEAKS, abs=1e-5)
+    assert identity.lips.closed == pytest.approx(closed, abs=1e-5), "what is imagined does not press the lips"
+    assert not identity.lips.turn.any()
     nobody = lips_of(None, networks)
     assert nobody.reference == pytest.approx(nobody.closed + np.linspace(0, 1, 4)[:, None] * SPEAKS, abs=1e-5)
 
@@ -229,7 +230,7 @@ def test_a_face_that_was_seen_to_open_speaks_by_what_it_showed(networks, monkeyp
     wide = [np.full((160, 160, 3), level, np.uint8) for level in (0, 60, 120, 180)]
     shown = networks.lips(np.stack(wide))
     assert shown[-1, 0] - shown[0, 0] > SPOKEN
-    assert Identity.of(networks, wide).reference_lips == pytest.approx(shown, abs=1e-5)
+    assert Identity.of(networks, wide).lips.reference == pytest.approx(shown, abs=1e-5)
 
 
 def test_a_smile_in_a_photo_is_not_taken_for_a_closed_mouth(networks, monkeypatch):
@@ -242,16 +243,16 @@ def test_a_smile_in_a_photo_is_not_taken_for_a_closed_mouth(networks, monkeypatc
 
     monkeypatch.setitem(lips, "closed", [0.0] * 12)
     serious, smiling, laughing = of_photo(50), of_photo(140), of_photo(250)  # read as 0.2, 0.55 and nearly 1 open
-    assert serious.closed_lips[0] == pytest.approx(50 / 255, abs=0.01), "people's closed mouths differ by as much"
-    assert smiling.closed_lips[0] == pytest.approx(SEEMS_CLOSED, abs=0.01)
-    assert smiling.reference_lips[[0, -1], 0] == pytest.approx([SEEMS_CLOSED, SEEMS_CLOSED + 0.6], abs=0.01)
-    assert laughing.closed_lips[0] == pytest.approx(250 / 255 - 0.6, abs=0.01), "and no mouth closes further than mouths open"
+    assert serious.lips.closed[0] == pytest.approx(50 / 255, abs=0.01), "people's closed mouths differ by as much"
+    assert smiling.lips.closed[0] == pytest.approx(SEEMS_CLOSED, abs=0.01)
+    assert smiling.lips.reference[[0, -1], 0] == pytest.approx([SEEMS_CLOSED, SEEMS_CLOSED + 0.6], abs=0.01)
+    assert laughing.lips.closed[0] == pytest.approx(250 / 255 - 0.6, abs=0.01), "and no mouth closes further than mouths open"
 
 
 def test_a_bundle_that_does_not_say_how_mouths_open_leaves_a_face_as_it_is(networks):
     assert not networks.bundle.lips_spoken.any()
     identity = Identity.of(networks, [np.full((160, 160, 3), 40, np.uint8)])
-    assert np.ptp(identity.reference_lips, axis=0).max() == 0
+    assert np.ptp(identity.lips.reference, axis=0).max() == 0
 
 
 def test_a_way_that_is_found_in_the_middle_of_speech_is_taken_up_without_a_jump(networks):

@@ -165,7 +165,7 @@ def test_opening_a_prepared_avatar_runs_no_network(folder, bundle, monkeypatch):
     monkeypatch.setattr(Networks, "_run", lambda *_, **__: pytest.fail("a network was run"))
     avatar = opened(folder, Networks(bundle, threads=1))
     target = avatar.target(0)
-    references = avatar.identity.references.like(target.crop.image[None], avatar.identity.closed_lips[None])
+    references = avatar.identity.references.like(target.crop.image[None], avatar.identity.lips.closed[None])
     assert np.shape(references) == (1, 4, 16, 20, 20)
     assert sorted(avatar.latents) == list(range(IDLE + NOD))
     avatar.close()
@@ -205,7 +205,7 @@ def test_prepared_for_another_bundle_it_opens_with_a_notice(folder, avatar, tmp_
     anew = opened(folder, Networks(another_bundle(tmp_path / "other"), threads=1))
     assert "was prepared for another bundle" in caplog.text
     assert anew.latents == {}
-    assert np.allclose(anew.identity.closed_lips, avatar.identity.closed_lips, atol=1e-5)
+    assert np.allclose(anew.identity.lips.closed, avatar.identity.lips.closed, atol=1e-5)
     assert number_of(anew.target(3).frame.image) == 3
     anew.close()
 

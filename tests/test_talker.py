@@ -120,7 +120,7 @@ def test_lips_follow_the_speech_and_close_in_silence(talker, clip):
     talker.push_audio(np.concatenate([speech(1.2), np.zeros(16_000 * 2, np.float32)]))
     talker.finish()
     spoken = [talker.lips.at(i * FRAME_NS) for i in range(80)]
-    closed = talker.avatar.identity.closed_lips
+    closed = talker.avatar.identity.lips.closed
     assert np.abs(spoken[15] - closed).max() > 0.1
     assert max(np.abs(lips - closed).max() for lips in spoken[35:]) < 0.02
 

@@ -1,4 +1,4 @@
-"""What the editor and the lips networks need to know of one face: crops to refer to, reference lips, the closed mouth."""
+"""What the editor and speech need to know of one face: crops to refer to, and its mouth."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from flashlips_edge.talking.lips import FaceLips
-from flashlips_edge.talking.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.mouth import any_mouth, choose_references, mouth_of
+from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.references import References
 
-CLOSED_SHARE = 0.1  # of the frames, the most closed ones, whose mean is the closed mouth
-SPOKEN = 0.4  # opening, in the unit of the bundle's direction, between closed and open frames of a face that was seen speaking
-SEEMS_CLOSED = 0.25  # opening, beyond the bundle's closed mouth, up to which people's closed mouths are read
-PRESS = 0.25  # closed lips go this much beyond the face's own, against what stays open; with more they are pressed thin and pale
 GATHER_EVERY_NS = 200_000_000
 GATHER_LIMIT = 64  # crops of a live face, about 13 s
 SAMPLES = 64  # crops of a recorded face
@@ -25,17 +22,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Identity:
-    """One face, from some crops of it.
-
-    references: the crops. reference_lips float32 [4, 12]: those of four crops whose lips differ most, from the most closed to the
-    most open; fewer crops than four repeat, and a face that was hardly seen to open is taken to open as faces do. closed_lips
-    float32 [12]: the lips vector of the closed mouth. turn float32 [12, 12]: `own_way`, as far as it is known.
-    """
+    """One face, from some crops of it: ``references``, the crops, and ``lips``, what speech needs to know of its mouth."""
 
     references: References
-    reference_lips: np.ndarray
-    closed_lips: np.ndarray
-    turn: np.ndarray
+    lips: FaceLips
 
     @staticmethod
     def of(networks: Networks, crops: list[np.ndarray]) -> Identity:
@@ -49,71 +39,13 @@ class Identity:
     def in_references(networks: Networks, references: References) -> Identity:
         """The identity in the crops of ``references``, at least one; more may come."""
         lips = references.lips
-        opening = lips @ networks.bundle.lips_opening  # [N]
-        chosen = choose_references(lips, opening)
-        references.encode(chosen)
-        few, order = max(1, round(CLOSED_SHARE * len(lips))), np.argsort(opening)
-        closed, wide = lips[order[:few]].mean(0), lips[order[-few:]].mean(0)
-        pressed = closed + PRESS * (closed - lips[chosen].mean(0))
-        known = seen_speaking(wide - closed, networks.bundle.lips_opening)
-        stands_open = (1 - known) * begun(networks, closed) * networks.bundle.lips_spoken
-        shown = lips[chosen] + (1 - known) * speaking(networks) - stands_open
-        return Identity(references, shown, pressed - stands_open, known * own_way(wide - closed, networks.bundle.lips_opening))
-
-    @property
-    def lips(self) -> FaceLips:
-        """What speech needs to know."""
-        return FaceLips(self.reference_lips, self.closed_lips, self.turn)
+        references.encode(choose_references(lips, lips @ networks.bundle.lips_opening))
+        return Identity(references, mouth_of(lips, networks.bundle))
 
 
 def lips_of(identity: Identity | None, networks: Networks) -> FaceLips:
-    """The lips of a face, or the bundle's while no face is known."""
-    if identity is not None:
-        return identity.lips
-    closed = np.asarray(networks.bundle.lips_closed, np.float32)
-    return FaceLips(closed + speaking(networks), closed)
-
-
-def speaking(networks: Networks) -> np.ndarray:
-    """From closed to open, float32 [4, 12]: how far lips are from closed ones where a face speaks, any face."""
-    return np.linspace(0, 1, N_REFERENCES, dtype=np.float32)[:, None] * networks.bundle.lips_spoken
-
-
-def seen_speaking(opened: np.ndarray, direction: np.ndarray) -> np.float32:
-    """From 0, never, to 1: how much is known of the way a face opens that went so far, [12], along the bundle's ``direction`` [12]."""
-    return np.float32(np.clip(opened @ direction / SPOKEN, 0, 1) ** 2)
-
-
-def begun(networks: Networks, lips: np.ndarray) -> np.float32:
-    """From 0, closed, to 1, as far open as mouths go: where lips [12] stand that were never seen closed, such as a photo's smile."""
-    bundle = networks.bundle
-    beyond = (lips - bundle.lips_closed) @ bundle.lips_opening - SEEMS_CLOSED
-    return np.float32(np.clip(beyond / max(1e-6, bundle.lips_spoken @ bundle.lips_opening), 0, 1))
-
-
-def own_way(opened: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """What is to be added to a motion of lips [12], times this float32 [12, 12], so that it opens a face's mouth as the face does.
-
-    ``opened`` [12] leads from its closed to its open mouth. A motion's part along the bundle's ``direction`` [12] of opening, which is
-    any face's, is replaced by as much along ``opened``.
-    """
-    extent, size = float(opened @ direction), float(direction @ direction)
-    if extent <= 0 or size == 0:
-        return np.zeros((len(direction), len(direction)), np.float32)
-    return np.outer(direction, opened / extent - direction / size).astype(np.float32)
-
-
-def choose_references(lips: np.ndarray, opening: np.ndarray) -> list[int]:
-    """Four indices into lips [N, 12] that cover them: the most closed, then each time the one farthest from all chosen.
-
-    Sorted by opening [N]. With fewer than four vectors the last chosen is repeated.
-    """
-    chosen = [int(np.argmin(opening))]
-    distance = np.linalg.norm(lips - lips[chosen[0]], axis=1)
-    while len(chosen) < N_REFERENCES:
-        chosen.append(int(np.argmax(distance)))
-        distance = np.minimum(distance, np.linalg.norm(lips - lips[chosen[-1]], axis=1))
-    return sorted(chosen, key=lambda index: float(opening[index]))
+    """The lips of a face, or any face's while none is known."""
+    return identity.lips if identity is not None else any_mouth(networks.bundle)
 
 
 def evenly(items: Sequence[Item]) -> list[Item]:

@@ -21,7 +21,7 @@ JOIN_STEPS = 5  # steps in which one window of lips passes into the next
 
 class FaceLips(NamedTuple):
     """What `SpeechToLips` needs to know of a face: reference lips float32 [4, 12], the closed mouth [12], and `turn` [12, 12], which times
-    a motion about the references' mean is what is added to it (identity.own_way); None: nothing."""
+    a motion about the references' mean is what is added to it (mouth.own_way); None: nothing."""
 
     reference: np.ndarray
     closed: np.ndarray

@@ -24,14 +24,14 @@ from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.speech_encoder import SpeechEncoder
 from flashlips_edge.models.wav2vec import load_wav2vec
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
-from flashlips_edge.talking.identity import choose_references
+from flashlips_edge.talking.mouth import choose_references
 from flashlips_edge.training.another_face import another_face
 from flashlips_edge.training.another_voice import another_room, another_throat, any_speed, faster
-from flashlips_edge.training.checkpoint import load_constants, load_weights, save_weights
+from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.clips import load_clips
 from flashlips_edge.training.command import command
 from flashlips_edge.training.loop import Losses, Schedule, train
-from flashlips_edge.training.rehearsal import Rehearsal, rehearse
+from flashlips_edge.training.rehearsal import Constants, Rehearsal, rehearse
 from flashlips_edge.training.speech_tracks import Track, lips_of, load_tracks, resting
 from flashlips_edge.training.synthetic_speech import fit_face, synthetic_tracks
 
@@ -131,11 +131,11 @@ def check_features(sizes: dict[str, Any], preset: str, wav2vec: Path | None) -> 
 
 
 def teach(
-    task: SpeechTask, taught: list[Track], watched: list[Track], opening: np.ndarray, flow: dict[str, Any], steps: int, folder: Path
+    task: SpeechTask, taught: list[Track], watched: list[Track], constants: Constants, flow: dict[str, Any], steps: int, folder: Path
 ) -> SpeechTask:
     """The average of ``task`` trained on tracks, which are rehearsed at every save."""
     deviation = np.concatenate([track.lips - track.lips.mean(0) for track in taught]).std(0).clip(1e-6)
-    draw = Draw(taught, chances_of(taught), flow["window"], flow["previous"], opening, deviation, task.hears_waveforms)
+    draw = Draw(taught, chances_of(taught), flow["window"], flow["previous"], constants.lips_opening, deviation, task.hears_waveforms)
     batches = [draw(np.random.default_rng([6, i])) for i in range(4)]
     relative = torch.cat([task.audio_to_lips.relative(lips, references) for _, lips, _, references, _ in batches])
     task.audio_to_lips.mean.copy_(relative.mean((0, 1)))
@@ -147,8 +147,8 @@ def teach(
         result: dict[str, float] = {}
         for name in sorted({t.set_name for t in watched}):
             some = [t for t in watched if t.set_name == name][:WATCHED]
-            result |= {f"{name}_{key}": value for key, value in rehearse(networks, some, opening).items()}
-            result |= {f"{name}_resting_{key}": value for key, value in rehearse(networks, some, opening, at_rest=True).items()}
+            result |= {f"{name}_{key}": value for key, value in rehearse(networks, some, constants).items()}
+            result |= {f"{name}_resting_{key}": value for key, value in rehearse(networks, some, constants, at_rest=True).items()}
         return result
 
     schedule = Schedule(steps=steps, rate=1e-3, warm_up=200, weight_decay=0.01)
@@ -172,7 +172,8 @@ def main(
     student = LipsEncoder(**sizes["lips"])
     load_weights(weights / "lips_encoder.safetensors", student)
     lips = lips_of(student.eval(), sizes["lips"].get("face_size", FACE_SIZE))
-    opening = np.float32(load_constants(weights)["opening"])
+    constants = Constants.of(weights)
+    opening = constants.lips_opening
     flow, recorded = sizes["audio_to_lips"], load_clips(clips)
     taught, watched = split(load_tracks(recorded, lips, opening, flow["emotions"]), leave_out or [])
     if synthetic:
@@ -181,7 +182,7 @@ def main(
         taught += synthetic_tracks(synthetic, face, opening, flow["emotions"])
     if not taught:
         raise UserError(f"--clips {clips}: nobody speaks in any of its clips; prepare videos with speech, or install espeak-ng")
-    task = teach(SpeechTask(sizes, load_wav2vec(wav2vec) if wav2vec else None), taught, watched, opening, flow, steps, weights)
+    task = teach(SpeechTask(sizes, load_wav2vec(wav2vec) if wav2vec else None), taught, watched, constants, flow, steps, weights)
     if wav2vec is None:
         save_weights(weights / "speech_encoder.safetensors", task.speech_encoder)
     save_weights(weights / "audio_to_lips.safetensors", task.audio_to_lips)

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from flashlips_edge.models.layers import LIPS
 from flashlips_edge.speech.features import SAMPLES_PER_STEP, log_mel
-from flashlips_edge.talking.identity import choose_references
 from flashlips_edge.talking.lips import SpeechToLips
+from flashlips_edge.talking.mouth import mouth_of
+from flashlips_edge.training.checkpoint import load_constants
 from flashlips_edge.training.loop import on
-from flashlips_edge.training.speech_tracks import Track, closed_mouth, resting
+from flashlips_edge.training.speech_tracks import Track, resting
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What lips.json says, for `talking.mouth`: float32 [12] each."""
+
+    lips_opening: np.ndarray
+    lips_closed: np.ndarray
+    lips_spoken: np.ndarray
+
+    @staticmethod
+    def of(weights: Path) -> Constants:
+        """Those of a folder of weights; older ones do not say how far mouths open. Raises UserError where there are none."""
+        found = {"spoken": [0.0] * LIPS} | load_constants(weights)
+        return Constants(*(np.float32(found[name]) for name in ("opening", "closed", "spoken")))
 
 
 class Rehearsal:
@@ -39,18 +58,17 @@ def _run(module: nn.Module, *inputs: np.ndarray) -> np.ndarray:
 
 
 def rehearse(
-    networks: Rehearsal, tracks: list[Track], opening: np.ndarray, new_steps: int | None = None, at_rest: bool = False
+    networks: Rehearsal, tracks: list[Track], constants: Constants, new_steps: int | None = None, at_rest: bool = False
 ) -> dict[str, float]:
     """Correlation of the opening with the true one and its spread as a share of the true one's, means over tracks.
 
-    Every track is spoken by its own face: its references and its closed mouth. ``new_steps`` as ``SpeechToLips`` has it: none for
+    Every track is spoken by its own face, as the run path knows it. ``new_steps`` as ``SpeechToLips`` has it: none for
     recorded speech, a chunk for live speech. ``at_rest``: the face was never seen with an open mouth, as an idle loop's.
     """
-    correlations, gains = [], []
+    correlations, gains, opening = [], [], constants.lips_opening
     for track in tracks:
         seen = resting(track.lips, opening) if at_rest else track.lips
-        references = seen[choose_references(seen, seen @ opening)]
-        speaker = SpeechToLips(networks, references, closed_mouth(track.lips, opening), new_steps=new_steps)  # type: ignore[arg-type]
+        speaker = SpeechToLips(networks, *mouth_of(seen, constants), new_steps=new_steps)  # type: ignore[arg-type]
         pieces = np.split(track.waveform, np.arange(SAMPLES_PER_STEP, len(track.waveform), SAMPLES_PER_STEP))
         given = np.concatenate([*(speaker.push(piece) for piece in pieces), speaker.finish()]) @ opening
         truth = track.lips @ opening
