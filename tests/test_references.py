@@ -45,6 +45,33 @@ def test_a_frame_refers_to_the_mouths_that_are_most_like_its_own(networks: Netwo
     assert np.array_equal(given[0], wanted)
 
 
+def references_over(references: References, picture: np.ndarray, openings: list[float]) -> list[frozenset[bytes]]:
+    """Those of one frame after another that shall open so far."""
+    given = (references.like(picture[None], lips(opening)[None])[0] for opening in openings)
+    return [frozenset(np.asarray(latent).tobytes() for latent in four) for four in given]
+
+
+def test_references_do_not_change_with_every_waver(networks: Networks) -> None:
+    references = known(networks, [i / 20 for i in range(21)])
+    references.encode(list(range(21)))
+    wavering = references_over(references, crop(networks, 100), [0.5 + 0.03 * (-1) ** i for i in range(20)])
+    assert len(set(wavering)) == 1
+    opened = references_over(references, crop(networks, 100), [0.95])
+    wanted = networks.encode(np.stack([crop(networks, 100 + i) for i in (17, 18, 19, 20)]))
+    assert opened[0] == {latent.tobytes() for latent in wanted}, "and change where the mouth has gone elsewhere"
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=12))
+def test_frames_in_a_batch_refer_to_what_they_refer_to_one_by_one(networks: Networks, openings: list[float]) -> None:
+    picture = crop(networks, 100)
+    alone = known(networks, [i / 9 for i in range(10)])
+    singly = references_over(alone, picture, openings)
+    together = known(networks, [i / 9 for i in range(10)]).like(
+        np.repeat(picture[None], len(openings), 0), np.stack([lips(o) for o in openings])
+    )
+    assert singly == [frozenset(np.asarray(latent).tobytes() for latent in four) for four in together]
+
+
 def test_of_equal_mouths_the_nearest_head_pose_is_taken(networks: Networks) -> None:
     references = References(networks)
     for level in (20, 60, 100, 140, 180, 220):

@@ -1,6 +1,7 @@
 """Reference latents for each frame: of the crops known of a face, those most like what the frame shall become.
 
-A mouth that was seen once at this opening need not be invented: nearest in lips and in head pose, the editor copies its teeth.
+A mouth that was seen once at this opening need not be invented: nearest in lips and in head pose, the editor copies its teeth. What
+one frame referred to the next one keeps, unless others are clearly more alike: with every change of references the picture flickers.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from flashlips_edge.face.pose import upper_face
 from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
+HELD = 0.5  # by how much less alike a reference may be that is in use; a crop as far as most is 2 away
+
 
 class References:
-    """Crops of one face, with the lips vector and the pose of each. Not for use by two threads at once."""
+    """Crops of one face, with the lips vector and the pose of each, for frames in their order. Not for use by two threads at once."""
 
     def __init__(self, networks: Networks):
         self._networks = networks
@@ -21,6 +24,7 @@ class References:
         self._lips: list[np.ndarray] = []
         self._poses: list[np.ndarray] = []
         self._latents: dict[int, Latent] = {}  # by the crop's number, encoded when it is first needed
+        self._held: list[int] = []  # those of the last frame
 
     @staticmethod
     def of_arrays(networks: Networks, crops: np.ndarray, lips: np.ndarray, latents: np.ndarray) -> References:
@@ -60,18 +64,23 @@ class References:
         are known stand in.
         """
         all_lips, poses = self.lips, np.stack(self._poses)
-        nearest = [by_likeness(all_lips, poses, wanted, upper_face(crop)) for crop, wanted in zip(crops, lips)]
-        self.encode([int(order[0]) for order in nearest])
-        opening = all_lips @ self._networks.bundle.lips_opening
-        return [self._four([i for i in order if i in self._latents], opening) for order in nearest]
+        opening, found = all_lips @ self._networks.bundle.lips_opening, []
+        for crop, wanted in zip(crops, lips):
+            away = unlikeness(all_lips, poses, wanted, upper_face(crop))
+            self.encode([int(np.argmin(away))])
+            away[self._held] -= HELD
+            self._held = [int(i) for i in np.argsort(away, kind="stable") if i in self._latents][:N_REFERENCES]
+            four = sorted(np.resize(self._held, N_REFERENCES), key=lambda i: float(opening[i]))  # from closed to open; fewer repeat
+            found.append([self._latents[i] for i in four])
+        return found
 
-    def _four(self, known: list[int], opening: np.ndarray) -> list[Latent]:
-        """The first four, from the most closed to the most open; fewer repeat."""
-        chosen = sorted(np.resize(known[:N_REFERENCES], N_REFERENCES), key=lambda i: float(opening[i]))
-        return [self._latents[i] for i in chosen]
+
+def unlikeness(lips: np.ndarray, poses: np.ndarray, wanted: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """How unlike each of lips [N, 12] and poses [N, P] is to wanted [12] and pose [P], [N]: both count alike, 1 each on average."""
+    apart, turned = np.linalg.norm(lips - wanted, axis=1), np.abs(poses - pose).mean(1)
+    return apart / max(1e-6, apart.mean()) + turned / max(1e-6, turned.mean())
 
 
 def by_likeness(lips: np.ndarray, poses: np.ndarray, wanted: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Numbers of lips [N, 12] and poses [N, P], the most like wanted [12] and pose [P] first; both count alike."""
-    apart, turned = np.linalg.norm(lips - wanted, axis=1), np.abs(poses - pose).mean(1)
-    return np.argsort(apart / max(1e-6, apart.mean()) + turned / max(1e-6, turned.mean()), kind="stable")
+    """Numbers of lips [N, 12] and poses [N, P], the most like wanted [12] and pose [P] first."""
+    return np.argsort(unlikeness(lips, poses, wanted, pose), kind="stable")
