@@ -12,7 +12,7 @@ from flashlips_edge.face.pose import upper_face
 from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
-HELD = 0.5  # by how much less alike a reference may be that is in use; a crop as far as most is 2 away
+HELD = 0.3  # by how much less alike a reference may be that is in use; a crop as far as most is 2 away
 
 
 class References:
