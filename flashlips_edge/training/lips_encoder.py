@@ -97,7 +97,7 @@ def spoken(student: nn.Module, people: list[Person], direction: np.ndarray) -> n
     own = [p for p in people if p.folder.name.endswith(".0")] or people
     real = [p for p in own if p.parameters is None] or own
     ways: dict[str, list[np.ndarray]] = {}
-    for person in (p for name in {q.set_name for q in real} for p in _evenly([q for q in real if q.set_name == name], MOST_PEOPLE)):
+    for person in (p for name in sorted({q.set_name for q in real}) for p in _evenly([q for q in real if q.set_name == name], MOST_PEOPLE)):
         faces = picture(torch.from_numpy(np.stack(_evenly(person["face"], MOST_FRAMES))))
         lips = student(on(student, faces)).double().cpu().numpy()
         order, few = np.argsort(lips @ direction), max(1, round(TENTH * len(lips)))
