@@ -242,23 +242,25 @@ def test_nothing_comes_to_the_host_between_the_graphs(networks: Networks, driver
 
 
 def test_what_is_under_way_is_not_disturbed(networks: Networks, host: Networks) -> None:
-    face, on_host = identity(networks), identity(host)
     known: dict[int, chains.Latent] = {}
     numbers = [[0, 1], [2, 3], [4, 5], [6, 7], [1, 6]]
+    on_host = identity(host)
+    expected = [edit_mouths(host, targets(each), LIPS[each], on_host, {}) for each in numbers]
     for order in (range(5), reversed(range(5)), (3, 0, 4, 1, 2)):
+        face = identity(networks)  # who keeps its references from frame to frame, in the order in which they are begun
         begun = [begin_mouths(networks, targets(each), LIPS[each], face, known) for each in numbers]
         for i in order:
-            same(begun[i](), edit_mouths(host, targets(numbers[i]), LIPS[numbers[i]], on_host, {}))
+            same(begun[i](), expected[i])
 
 
 def test_sessions_in_several_threads_get_their_own_pictures(networks: Networks, host: Networks) -> None:
-    face, on_host = identity(networks), identity(host)
-    expected = [edit_mouths(host, targets([i]), LIPS[[i]], on_host, {})[0] for i in range(8)]
+    expected = [edit_mouths(host, targets([i]), LIPS[[i]], identity(host), {})[0] for i in range(8)]
     known: list[dict[int, chains.Latent]] = [{} for _ in range(8)]
+    faces = [identity(networks) for _ in range(8)]
 
     def speak(i: int) -> np.ndarray:
         for _ in range(3):
-            picture = edit_mouths(networks, targets([i]), LIPS[[i]], face, known[i])[0]
+            picture = edit_mouths(networks, targets([i]), LIPS[[i]], faces[i], known[i])[0]
         return picture
 
     with ThreadPoolExecutor(4) as pool:
