@@ -9,7 +9,7 @@ import numpy as np
 from flashlips_edge.talking.lips import FaceLips
 from flashlips_edge.talking.networks import N_REFERENCES
 
-CLOSED_SHARE = 0.1  # of the pictures, the most closed ones, whose mean is the closed mouth
+CLOSED_SHARE = 0.1  # of the pictures, the most closed ones, whose mean is the closed mouth; as many are the open one
 SPOKEN = 0.4  # opening, in the unit of the bundle's direction, between closed and open pictures of a face that was seen speaking
 SEEMS_CLOSED = 0.25  # opening, beyond the bundle's closed mouth, up to which people's closed mouths are read
 PRESS = 0.25  # closed lips go this much beyond the face's own, against what stays open; with more they are pressed thin and pale
@@ -34,13 +34,19 @@ def mouth_of(lips: np.ndarray, meaning: Meaning) -> FaceLips:
     What was hardly seen to open, a photo or a face at rest, is taken to open as mouths do; one that stands open there, to close.
     """
     opening = lips @ meaning.lips_opening  # [N]
-    order, few = np.argsort(opening), max(1, round(CLOSED_SHARE * len(lips)))
-    shown, closed, wide = lips[choose_references(lips, opening)], lips[order[:few]].mean(0), lips[order[-few:]].mean(0)
+    closed, wide = closed_and_wide(lips, opening)
+    shown = lips[choose_references(lips, opening)]
     pressed = closed + PRESS * (closed - shown.mean(0))
     known = seen_speaking(wide - closed, meaning.lips_opening)
     begun = (1 - known) * stands_open(closed, meaning) * meaning.lips_spoken
     reference = shown + (1 - known) * _speaking(meaning) - begun
     return FaceLips(reference, pressed - begun, known * own_way(wide - closed, meaning.lips_opening))
+
+
+def closed_and_wide(lips: np.ndarray, opening: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The means [12] of the most closed and of the most open of lips [N, 12], by their opening [N]."""
+    order, few = np.argsort(opening), max(1, round(CLOSED_SHARE * len(lips)))
+    return lips[order[:few]].mean(0), lips[order[-few:]].mean(0)
 
 
 def any_mouth(meaning: Meaning) -> FaceLips:

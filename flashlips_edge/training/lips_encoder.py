@@ -22,6 +22,7 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.files import write_bytes
 from flashlips_edge.models.lips import LipsEncoder
 from flashlips_edge.models.presets import load_preset
+from flashlips_edge.talking.mouth import closed_and_wide
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption, EditorTask
@@ -33,7 +34,6 @@ Item = TypeVar("Item")
 BATCH = 48
 CLOSED_JAW = 0.02  # of the synthetic head's true opening
 MOST_PEOPLE, MOST_FRAMES = 24, 60  # of a set, and of each of them, evenly: whose speech is looked at
-TENTH = 0.1  # of the frames, the most closed and the most open ones
 RIDGE = 0.1  # reads unseen people best, and leans towards where lips vary, so that going that way opens a mouth
 
 
@@ -100,8 +100,8 @@ def spoken(student: nn.Module, people: list[Person], direction: np.ndarray) -> n
     for person in (p for name in sorted({q.set_name for q in real}) for p in _evenly([q for q in real if q.set_name == name], MOST_PEOPLE)):
         faces = picture(torch.from_numpy(np.stack(_evenly(person["face"], MOST_FRAMES))))
         lips = student(on(student, faces)).double().cpu().numpy()
-        order, few = np.argsort(lips @ direction), max(1, round(TENTH * len(lips)))
-        ways.setdefault(person.set_name, []).append(lips[order[-few:]].mean(0) - lips[order[:few]].mean(0))
+        closed, wide = closed_and_wide(lips, lips @ direction)
+        ways.setdefault(person.set_name, []).append(wide - closed)
     return np.mean([np.mean(of_set, axis=0) for of_set in ways.values()], axis=0)
 
 
