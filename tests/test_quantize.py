@@ -385,7 +385,7 @@ def test_tensorrt_builds_what_is_made_for_it(target: str, form: str, name: str, 
 def test_another_process_writes_the_same_fp16_graph(repo: Path) -> None:
     """AutoCast goes through sets of names, whose order each process draws anew."""
     pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed: pip install '.[quantize]'")
-    path = Bundle.open("nano").graph_path("audio_to_lips")
+    path = Bundle.open("nano").graph_path("editor")
     code = "import sys, hashlib, onnx; from quantize import fp16; model = fp16.convert(onnx.load(sys.argv[1]))"
     code += "; onnx.checker.check_model(model); print(hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest())"
     command = [sys.executable, "-c", code, str(path)]

@@ -29,7 +29,7 @@ from flashlips_edge.training.shards import Shards  # noqa: E402
 
 SHARE = 0.0003  # of 8000 steps of the editor: two
 
-# The command line, with every step saved, few synthetic people and small checks; it kills itself when it begins the given step.
+# The command line with few synthetic people and small checks; where a step is given, every one is saved and it kills itself at that one.
 COMMAND = """
 import os, signal, sys
 from flashlips_edge.training import __main__ as chain, editor, loop
@@ -37,7 +37,8 @@ from flashlips_edge.training.command import command
 if __name__ == "__main__":
     last, sys.argv[1:] = int(sys.argv[1]), sys.argv[2:]
     chain.LEAST_PEOPLE, editor.CHECKED, done, follow, replace = 6, 4, 0, loop.follow, loop.replace
-    loop.replace = lambda schedule, **changes: replace(schedule, save_every_s=0.0, **changes)
+    if last > 0:
+        loop.replace = lambda schedule, **changes: replace(schedule, save_every_s=0.0, **changes)
     def counted(*arguments):
         global done
         done += 1
