@@ -72,14 +72,15 @@ class ProjectedExpression(nn.Module):
 
 
 class LipsTeacher(nn.Module):
-    """face [B, 3, 96, 96] and mouth [B, 3, 64, 64] -> lips [B, 12]; it says what a lips vector is.
+    """face [B, 3, E, E] and mouth [B, 3, 64, 64] -> lips [B, 12]; it says what a lips vector is.
 
     ``expression`` is the expression encoder's place: any module face -> [B, 8], such as ``ProjectedExpression`` of a pretrained one;
-    none: our own, trained with the rest.
+    none: our own, trained with the rest. E is ``face_size``, None where a given encoder takes faces of any size.
     """
 
     def __init__(self, width: int, expression: nn.Module | None = None) -> None:
         super().__init__()
+        self.face_size = FACE_SIZE if expression is None else None
         self.expression = ConvEncoder(FACE_SIZE, width, EXPRESSION) if expression is None else expression
         self.mouth = ConvEncoder(MOUTH_SIZE, width, MOUTH)
 

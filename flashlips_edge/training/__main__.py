@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import torch
 import typer
@@ -42,6 +42,7 @@ from flashlips_edge.training import (
 )
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption
+from flashlips_edge.training.expression import ExpressionFile, load_expression
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, check_terms, feature_networks
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.pace import Pace, at
@@ -50,6 +51,7 @@ DATA = Path(os.environ.get("FLASHLIPS_DATA", "../shared/data")) / "train"
 LEAST_PEOPLE = 20  # synthetic ones: some must be held out
 SYNTHETIC_PEOPLE, SENTENCES = 160, 400
 SEE_SDXL = {"autoencoder", "latents", "editor", "refinement", "sharpening", "joint", "export"}  # stages
+HAVE_TEACHER = {"lips-teacher", "editor", "refinement", "sharpening", "lips-encoder"}
 HEAR_WAV2VEC = {"audio-to-lips", "export"}
 GROWN = ("clips", "synthetic-clips", "latents", "joint", "export")  # the stages that are left with --start
 
@@ -79,6 +81,7 @@ def main(
     out: Annotated[Path, typer.Option(help="folder of the bundle")] = Path("work/bundle"),
     vgg19: Vgg19File = None,
     vggface2: VggFace2File = None,
+    expression: ExpressionFile = None,
     sdxl: SdxlFolder = None,
     wav2vec: Annotated[Optional[Path], typer.Option(help="folder of wav2vec 2.0 base, where the preset has it")] = None,  # noqa: UP045
     backbone: BackboneOption = Backbone.UNET,
@@ -96,6 +99,9 @@ def main(
     workers = len(os.sched_getaffinity(0))
     people = max(LEAST_PEOPLE, round(share * SYNTHETIC_PEOPLE))
 
+    def edits(stage: Callable[..., None], **more: Any) -> Callable[[], None]:
+        return lambda: stage(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone, **more)
+
     def train_autoencoder() -> None:
         if sdxl is not None:
             distil_autoencoder.main(sdxl, clips, weights, preset)
@@ -107,14 +113,12 @@ def main(
         "synthetic-clips": lambda: synthetic_clips.main(people, clips, preset, workers),
         "autoencoder": train_autoencoder,
         "latents": lambda: latents.main(clips, own, cache, preset, sdxl),
-        "lips-teacher": lambda: lips_teacher.main(cache, weights, preset),
-        "editor": lambda: editor.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
-        "refinement": lambda: refinement.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
-        "sharpening": lambda: sharpening.main(cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone),
-        "lips-encoder": lambda: lips_encoder.main(cache, weights, preset, backbone=backbone),
-        "joint": lambda: joint.main(
-            cache, weights, preset, vgg19=vgg19, vggface2=vggface2, sdxl=sdxl, backbone=backbone, rate=rate, hold_lips=hold_lips
-        ),
+        "lips-teacher": lambda: lips_teacher.main(cache, weights, preset, expression=expression),
+        "editor": edits(editor.main, expression=expression),
+        "refinement": edits(refinement.main, expression=expression),
+        "sharpening": edits(sharpening.main, expression=expression),
+        "lips-encoder": lambda: lips_encoder.main(cache, weights, preset, backbone=backbone, expression=expression),
+        "joint": edits(joint.main, rate=rate, hold_lips=hold_lips),
         "audio-to-lips": lambda: audio_to_lips.main(clips, weights, preset, synthetic=sentences(share), wav2vec=wav2vec),
         "export": lambda: export.main(weights, out, preset, backbone=backbone, sdxl=sdxl, wav2vec=wav2vec),
     }
@@ -131,6 +135,8 @@ def main(
     if vgg19 is not None or vggface2 is not None:
         check_terms(load_preset(preset)["loss"], vgg19, vggface2)
         feature_networks(vgg19, vggface2)  # a wrong file is said now, not after the hours before it is needed
+    if HAVE_TEACHER & set(chosen):
+        load_expression(expression, weights)
     if sdxl is not None and SEE_SDXL & set(chosen):
         load_sdxl(sdxl)
     if HEAR_WAV2VEC & set(chosen):

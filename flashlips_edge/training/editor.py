@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from flashlips_edge.models.editor import EditorUNet
 from flashlips_edge.models.editor_transformer import EditorTransformer
 from flashlips_edge.models.layers import LIPS
-from flashlips_edge.models.lips import LipsTeacher
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLDecoder
 from flashlips_edge.training.boxes import lower_row
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
+from flashlips_edge.training.expression import ExpressionFile, ExpressionGraph, load_expression, make_teacher
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, check_terms, feature_networks
 from flashlips_edge.training.latents import SdxlFolder, load_autoencoder
 from flashlips_edge.training.lips_teacher import TeacherTask
@@ -56,17 +56,17 @@ BackboneOption = Annotated[Backbone, typer.Option("--backbone", help="the U-Net 
 class EditorTask(nn.Module):
     """What this stage trains: the editor, the lips teacher, and a linear probe for the synthetic head's true lips."""
 
-    def __init__(self, preset: dict[str, Any], backbone: Backbone = Backbone.UNET) -> None:
+    def __init__(self, preset: dict[str, Any], backbone: Backbone = Backbone.UNET, expression: ExpressionGraph | None = None) -> None:
         super().__init__()
         network = EditorUNet if backbone is Backbone.UNET else EditorTransformer
         self.editor = network(**preset[backbone.value])
-        self.teacher = LipsTeacher(**preset["lips_teacher"])
+        self.teacher = make_teacher(preset, expression)
         self.probe = nn.Linear(LIPS, PARAMETERS)
 
 
-def start_from_teacher(task: EditorTask, preset: dict[str, Any], weights: Path) -> None:
+def start_from_teacher(task: EditorTask, preset: dict[str, Any], weights: Path, expression: ExpressionGraph | None = None) -> None:
     """Teacher and probe as the stage before left them in the folder ``weights``."""
-    start = TeacherTask(preset)
+    start = TeacherTask(preset, expression)
     load_weights(weights / "teacher_task.safetensors", start)
     task.teacher.load_state_dict(start.teacher.state_dict())
     task.probe.load_state_dict(start.probe.state_dict())
@@ -111,7 +111,7 @@ class EditorLoss(nn.Module):
 
     def lips_of(self, teacher: nn.Module, lower: Tensor, face: Tensor, strength: float) -> Tensor:
         """Lips vectors [B, 12] of pictures, lower [B, 3, H, S] and face [B, 3, E, E]."""
-        lips = teacher(*look(lower, face, strength)).float()
+        lips = teacher(*look(lower, face, strength, teacher.face_size)).float()
         return torch.cat([lips[:, : self.dimensions], torch.zeros_like(lips[:, self.dimensions :])], 1)
 
     def edited(self, task: EditorTask, batch: Batch) -> Tensor:
@@ -174,13 +174,15 @@ def main(
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
     backbone: BackboneOption = Backbone.UNET,
+    expression: ExpressionFile = None,
 ) -> None:
     """Train the editor and the lips teacher."""
     sizes = load_preset(preset)
+    given = load_expression(expression, weights)
     loss = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
-    task = EditorTask(sizes, backbone)
-    start_from_teacher(task, sizes, weights)
+    task = EditorTask(sizes, backbone, given)
+    start_from_teacher(task, sizes, weights, given)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     batch = partial(draw, people, person_weights(people), count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200)

@@ -26,6 +26,7 @@ from flashlips_edge.talking.mouth import closed_and_wide
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption, EditorTask
+from flashlips_edge.training.expression import ExpressionFile, load_expression
 from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.pairs import Person, load_people, person_weights, picture
 from flashlips_edge.training.views import look
@@ -67,7 +68,8 @@ class Distillation(nn.Module):
     def wanted(self, batch: Views) -> Tensor:
         """The teacher's lips [B, 12]."""
         with torch.no_grad():
-            return self.teacher(*look(picture(batch.level_lower_pictures), picture(batch.level_face_pictures), 0.0)).float()
+            lower, face = picture(batch.level_lower_pictures), picture(batch.level_face_pictures)
+            return self.teacher(*look(lower, face, 0.0, self.teacher.face_size)).float()
 
     def forward(self, student: nn.Module, batch: Views) -> Losses:
         face = picture(batch.face_pictures)
@@ -127,10 +129,11 @@ def main(
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     steps: Annotated[int, typer.Option(help="optimiser steps")] = 2500,
     backbone: BackboneOption = Backbone.UNET,
+    expression: ExpressionFile = None,
 ) -> None:
     """Distil the lips encoder."""
     sizes = load_preset(preset)
-    task = EditorTask(sizes, backbone)
+    task = EditorTask(sizes, backbone, load_expression(expression, weights))
     load_weights(weights / f"{backbone.value}_task.safetensors", task)
     people, held_out = load_people(latents)
     check_known(people, latents)

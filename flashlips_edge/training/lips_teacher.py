@@ -5,7 +5,7 @@
 Started together with the editor, the teacher spends its 12 numbers on whose face it is (seen: within-clip deviation 0.2 of the total).
 So first: the difference of two frames' lips vectors must tell, by one linear map for everybody, how the mouth's picture
 changed; the synthetic head's true lips must be readable; a person's mean must be near nought. The paper starts from a
-pretrained expression encoder instead (FlashLips, section 3.3).
+pretrained expression encoder (FlashLips, section 3.3): --expression names one, and its projector and the mouth's encoder learn.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flashlips_edge.models.layers import LIPS
-from flashlips_edge.models.lips import LipsTeacher
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.boxes import Box
 from flashlips_edge.training.command import command
+from flashlips_edge.training.expression import ExpressionFile, ExpressionGraph, load_expression, make_teacher
 from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.pairs import PARAMETERS, Person, load_people, person_weights, picture
 from flashlips_edge.training.views import look
@@ -39,9 +39,9 @@ SYNTHETIC_SHARE = 0.4  # of the people drawn: their lips are known
 class TeacherTask(nn.Module):
     """The teacher, the linear map to mouth pictures' differences, and the probe for true lips."""
 
-    def __init__(self, preset: dict[str, Any]) -> None:
+    def __init__(self, preset: dict[str, Any], expression: ExpressionGraph | None = None) -> None:
         super().__init__()
-        self.teacher = LipsTeacher(**preset["lips_teacher"])
+        self.teacher = make_teacher(preset, expression)
         self.motion = nn.Linear(LIPS, THUMBNAIL[0] * THUMBNAIL[1], bias=False)
         self.probe = nn.Linear(LIPS, PARAMETERS)
 
@@ -87,7 +87,7 @@ def thumbnails(lower: Tensor) -> Tensor:
 def loss(task: TeacherTask, batch: Pairs) -> Losses:
     """The change of the mouth's picture, the true lips, a person's mean near nought, and a unit of length."""
     lower, parameters = batch.lower, batch.parameters
-    lips = task.teacher(*look(lower, batch.face)).float()
+    lips = task.teacher(*look(lower, batch.face, face_size=task.teacher.face_size)).float()
     noisy = lips + 0.1 * torch.randn_like(lips)
     change = task.motion(noisy[0::2] - noisy[1::2]).float() - (thumbnails(lower[0::2]) - thumbnails(lower[1::2]))
     known = ~parameters[:, :1].isnan()
@@ -104,7 +104,7 @@ def loss(task: TeacherTask, batch: Pairs) -> Losses:
 def figures(task: TeacherTask, test: Pairs) -> dict[str, float]:
     """Shares of variance explained: the change of the mouth's picture, the true jaw and width; and how little is whose face it is."""
     lower, parameters = test.lower, test.parameters
-    lips = task.teacher(*look(lower, test.face, 0.0)).float()
+    lips = task.teacher(*look(lower, test.face, 0.0, task.teacher.face_size)).float()
     change = thumbnails(lower[0::2]) - thumbnails(lower[1::2])
     missed = (task.motion(lips[0::2] - lips[1::2]).float() - change).square().mean()
     result = {
@@ -129,8 +129,10 @@ def main(
     weights: Annotated[Path, typer.Option(help="folder for the weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
     steps: Annotated[int, typer.Option(help="optimiser steps")] = 2000,
+    expression: ExpressionFile = None,
 ) -> None:
     """Train the lips teacher by itself."""
+    given = load_expression(expression, weights)
     people, held_out = load_people(latents)
     chances = person_weights(people)
     known = np.array([p.parameters is not None for p in people])
@@ -142,7 +144,7 @@ def main(
         assert isinstance(module, TeacherTask)
         return figures(module, on(module, test))
 
-    task = TeacherTask(load_preset(preset))
+    task = TeacherTask(load_preset(preset), given)
     schedule = Schedule(steps=steps, rate=6e-4, warm_up=100, average_decay=0.99)
     train("teacher_task", task, partial(frames, people, chances, pairs=PAIRS), loss, schedule, weights, check=check)  # type: ignore[arg-type]
 

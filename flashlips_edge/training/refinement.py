@@ -21,6 +21,7 @@ from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption, Checker, EditorLoss, EditorTask, editor_loss
+from flashlips_edge.training.expression import ExpressionFile, load_expression
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.loop import Losses, Schedule, train
@@ -37,7 +38,11 @@ SYMMETRIC_WEIGHT = 0.3  # true -> altered
 
 
 class RefinementLoss(nn.Module):
-    """In one step of four both directions between true and altered pictures, else the editor's own loss."""
+    """In one step of four both directions between true and altered pictures, else the editor's own loss.
+
+    A given expression encoder (--expression) passes no gradient on: there the four mouth dimensions alone pull a picture to the lips that
+    it must obey.
+    """
 
     def __init__(self, plain: EditorLoss, frozen: EditorTask) -> None:
         super().__init__()
@@ -57,7 +62,8 @@ class RefinementLoss(nn.Module):
         edited = task.editor(start, batch.references, lips + LIPS_NOISE * torch.randn_like(lips))
         back = task.editor(batch.target[half], batch.references[half], other[half])
         there = self.plain.reconstruction.decoder(back).float()
-        read = self.frozen.teacher(*look(there, face_of(there, batch.face[half]), 0.5)).float()
+        teacher = self.frozen.teacher
+        read = teacher(*look(there, face_of(there, batch.face[half]), 0.5, teacher.face_size)).float()
         used, unturned = self.plain.dimensions, batch.unturned[half, None]  # of a turned face the teacher would read the turn
         return {
             **self.plain.reconstruction(edited, batch),
@@ -76,8 +82,8 @@ class RefinementLoss(nn.Module):
 
 
 def face_of(lower: Tensor, face: Tensor) -> Tensor:
-    """The teacher's view [B, 3, 96, 96] of a picture whose lower part was edited."""
-    rows = round(lower.shape[2] * face.shape[2] / lower.shape[3])  # of 96
+    """The teacher's view [B, 3, E, E] of a picture whose lower part was edited."""
+    rows = round(lower.shape[2] * face.shape[2] / lower.shape[3])  # of E
     small = nn.functional.interpolate(lower, (rows, face.shape[3]), mode="bilinear", antialias=True, align_corners=False)
     return torch.cat([face[:, :, : face.shape[2] - rows], small], 2)
 
@@ -91,12 +97,14 @@ def main(
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
     backbone: BackboneOption = Backbone.UNET,
+    expression: ExpressionFile = None,
 ) -> None:
     """Fine-tune the editor without a mask."""
     sizes = load_preset(preset)
+    given = load_expression(expression, weights)
     plain = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
-    frozen, task = EditorTask(sizes, backbone), EditorTask(sizes, backbone)
+    frozen, task = EditorTask(sizes, backbone, given), EditorTask(sizes, backbone, given)
     for model in (frozen, task):
         load_weights(weights / f"{backbone.value}_task.safetensors", model)
     task.teacher.requires_grad_(False)

@@ -20,6 +20,7 @@ from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.critic import Critic, sharp_terms
 from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption, Checker, EditorLoss, EditorTask, editor_loss
+from flashlips_edge.training.expression import ExpressionFile, ExpressionGraph, load_expression
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.loop import Losses, Schedule, train
@@ -31,8 +32,10 @@ from flashlips_edge.training.refinement import MASKED_SHARE, SET_WEIGHT
 class SharpTask(EditorTask):
     """The editor and its critic; the lips teacher stays as it is."""
 
-    def __init__(self, preset: dict[str, Any], weights: Path, backbone: Backbone = Backbone.UNET) -> None:
-        super().__init__(preset, backbone)
+    def __init__(
+        self, preset: dict[str, Any], weights: Path, backbone: Backbone = Backbone.UNET, expression: ExpressionGraph | None = None
+    ) -> None:
+        super().__init__(preset, backbone, expression)
         load_weights(weights / f"{backbone.value}_refinement.safetensors", self)
         self.teacher.requires_grad_(False)
         self.probe.requires_grad_(False)
@@ -61,18 +64,20 @@ def main(
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
     backbone: BackboneOption = Backbone.UNET,
+    expression: ExpressionFile = None,
 ) -> None:
     """Sharpen the editor."""
     sizes = load_preset(preset)
     if "sharpening_rate" not in sizes["training"]:
         raise UserError(f"--preset {preset}: has no sharpening_rate, as the paper has no such stage; take nano or edge")
+    given = load_expression(expression, weights)
     plain = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)
     batch = partial(draw, people, chances, count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
     schedule = Schedule(steps=steps, rate=training["sharpening_rate"], final_rate=training["final_rate"], warm_up=100)
-    task = SharpTask(sizes, weights, backbone)
+    task = SharpTask(sizes, weights, backbone, given)
     average = train(f"{backbone.value}_sharp", task, batch, SharpLoss(plain), schedule, weights, check=Checker(held_out, plain, references))
     assert isinstance(average, SharpTask)
     save_weights(weights / f"{backbone.value}.safetensors", average.editor)

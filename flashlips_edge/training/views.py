@@ -9,16 +9,16 @@ from torch.nn import functional as F
 from flashlips_edge.models.lips import FACE_SIZE, MOUTH_BOX, MOUTH_SIZE
 
 
-def look(lower: Tensor, face: Tensor, strength: float = 1.0, face_size: int = FACE_SIZE) -> tuple[Tensor, Tensor]:
+def look(lower: Tensor, face: Tensor, strength: float = 1.0, face_size: int | None = FACE_SIZE) -> tuple[Tensor, Tensor]:
     """face [B, 3, E, E] and mouth [B, 3, 64, 64] out of lower [B, 3, H, S] and face, both in [0, 1]: shifted, scaled and
-    coloured at random (torch's own random numbers). ``strength`` 0 gives the plain views; E is ``face_size``."""
+    coloured at random (torch's own random numbers). ``strength`` 0 gives the plain views; E is ``face_size``, None: as given."""
     b, _, height, size = lower.shape
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(b, *shape, device=lower.device)
 
     shift, zoom = 0.02 * strength * normal(2), 1 + 0.04 * strength * normal()
-    face_view = _sample(face, shift, zoom, (0.0, 1.0, 0.0, 1.0), face_size, 1.0, 0.0)
+    face_view = _sample(face, shift, zoom, (0.0, 1.0, 0.0, 1.0), face_size or face.shape[-1], 1.0, 0.0)
     mouth_view = _sample(lower, shift, zoom, MOUTH_BOX, MOUTH_SIZE, size / height, (size - height) / size)
     if strength:
         gain, bias = 1 + 0.12 * normal(3, 1, 1), 0.05 * normal(3, 1, 1)
