@@ -29,7 +29,7 @@ from flashlips_edge.training.another_face import another_face
 from flashlips_edge.training.another_voice import another_room, another_throat, any_speed, faster
 from flashlips_edge.training.checkpoint import load_weights, save_weights
 from flashlips_edge.training.clips import load_clips
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.loop import Losses, Schedule, train
 from flashlips_edge.training.rehearsal import Constants, Rehearsal, rehearse
 from flashlips_edge.training.speech_tracks import Track, lips_of, load_tracks, resting
@@ -131,7 +131,13 @@ def check_features(sizes: dict[str, Any], preset: str, wav2vec: Path | None) -> 
 
 
 def teach(
-    task: SpeechTask, taught: list[Track], watched: list[Track], constants: Constants, flow: dict[str, Any], steps: int, folder: Path
+    task: SpeechTask,
+    taught: list[Track],
+    watched: list[Track],
+    constants: Constants,
+    flow: dict[str, Any],
+    schedule: Schedule,
+    folder: Path,
 ) -> SpeechTask:
     """The average of ``task`` trained on tracks, which are rehearsed at every save."""
     deviation = np.concatenate([track.lips - track.lips.mean(0) for track in taught]).std(0).clip(1e-6)
@@ -151,7 +157,6 @@ def teach(
             result |= {f"{name}_resting_{key}": value for key, value in rehearse(networks, some, constants, at_rest=True).items()}
         return result
 
-    schedule = Schedule(steps=steps, rate=1e-3, warm_up=200, weight_decay=0.01)
     average = train("speech_task", task, draw, loss, schedule, folder, check=check)
     assert isinstance(average, SpeechTask)
     return average
@@ -161,7 +166,7 @@ def main(
     clips: Annotated[Path, typer.Option(help="folder that prepare wrote")] = Path("work/clips"),
     weights: Annotated[Path, typer.Option(help="folder with the lips encoder's weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 6000,
+    steps: StepsOption = None,
     synthetic: Annotated[int, typer.Option(help="sentences of espeak-ng among the clips; 0 for none")] = 400,
     leave_out: Annotated[list[str] | None, typer.Option(help="start of the names of clips to watch and not learn from")] = None,
     wav2vec: Annotated[Path | None, typer.Option(help="folder of wav2vec 2.0 base, where the preset has it")] = None,
@@ -182,7 +187,10 @@ def main(
         taught += synthetic_tracks(synthetic, face, opening, flow["emotions"])
     if not taught:
         raise UserError(f"--clips {clips}: nobody speaks in any of its clips; prepare videos with speech, or install espeak-ng")
-    task = teach(SpeechTask(sizes, load_wav2vec(wav2vec) if wav2vec else None), taught, watched, constants, flow, steps, weights)
+    training = sizes["training"]
+    schedule = Schedule(steps=steps or training["steps"]["audio_to_lips"], weight_decay=0.01, **training["audio_to_lips"])
+    task = SpeechTask(sizes, load_wav2vec(wav2vec) if wav2vec else None)
+    task = teach(task, taught, watched, constants, flow, schedule, weights)
     if wav2vec is None:
         save_weights(weights / "speech_encoder.safetensors", task.speech_encoder)
     save_weights(weights / "audio_to_lips.safetensors", task.audio_to_lips)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.clips import Clip, load_clips, set_weights
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.losses import psnr
 
@@ -53,7 +53,7 @@ def main(
     clips: Annotated[Path, typer.Option(help="folder that prepare wrote")] = Path("work/clips"),
     out: Annotated[Path, typer.Option(help="folder for weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 9000,
+    steps: StepsOption = None,
 ) -> None:
     """Train the autoencoder."""
     sizes = load_preset(preset)
@@ -73,7 +73,7 @@ def main(
         return windows(train_clips, weights, generator, batch).contiguous(memory_format=torch.channels_last)
 
     model = Autoencoder(**sizes["autoencoder"])
-    train("autoencoder", model, draw, loss, Schedule(steps=steps, rate=8e-4), out, check=check)
+    train("autoencoder", model, draw, loss, Schedule(steps=steps or sizes["training"]["steps"]["autoencoder"], rate=8e-4), out, check=check)
 
 
 if __name__ == "__main__":

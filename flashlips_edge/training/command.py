@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Annotated, Optional
 
 import typer
 
 from flashlips_edge.errors import UserError
+
+StepsOption = Annotated[Optional[int], typer.Option("--steps", help="optimiser steps; default: the preset's", min=1)]  # noqa: UP045 typer reads it in 3.10
 
 
 def command(main: Callable[..., None]) -> None:

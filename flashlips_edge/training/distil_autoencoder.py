@@ -22,7 +22,7 @@ from flashlips_edge.models.autoencoder import Autoencoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLAutoencoder, load_sdxl
 from flashlips_edge.training.clips import Clip, load_clips, set_weights
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.losses import psnr
 
@@ -64,7 +64,7 @@ def main(
     clips: Annotated[Path, typer.Option(help="folder that prepare wrote")] = Path("work/clips"),
     out: Annotated[Path, typer.Option(help="folder for weights")] = Path("work/paper"),
     preset: Annotated[str, typer.Option(help="one with four latent channels: paper")] = "paper",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 50_000,
+    steps: StepsOption = None,
 ) -> None:
     """Distil the autoencoder."""
     sizes = load_preset(preset)
@@ -91,8 +91,10 @@ def main(
             "vae_psnr_db": psnr(loss.vae.decoder(theirs), image),
         }
 
-    draw = partial(pictures, taught, set_weights(taught), count=sizes["training"]["batch"])
-    train("autoencoder", Autoencoder(**sizes["autoencoder"]), draw, loss, Schedule(steps=steps, rate=5e-4), out, check=check)
+    training = sizes["training"]
+    draw = partial(pictures, taught, set_weights(taught), count=training["batch"])
+    schedule = Schedule(steps=steps or training["steps"]["autoencoder"], rate=5e-4)
+    train("autoencoder", Autoencoder(**sizes["autoencoder"]), draw, loss, schedule, out, check=check)
 
 
 if __name__ == "__main__":

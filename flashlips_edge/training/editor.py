@@ -26,7 +26,7 @@ from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLDecoder
 from flashlips_edge.training.boxes import lower_row
 from flashlips_edge.training.checkpoint import load_weights
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.expression import ExpressionFile, ExpressionGraph, load_expression, make_teacher
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, check_terms, feature_networks
 from flashlips_edge.training.latents import SdxlFolder, load_autoencoder
@@ -169,7 +169,7 @@ def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder with the autoencoder; the editor is written there")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 8000,
+    steps: StepsOption = None,
     vgg19: Vgg19File = None,
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
@@ -185,7 +185,9 @@ def main(
     start_from_teacher(task, sizes, weights, given)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     batch = partial(draw, people, person_weights(people), count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
-    schedule = Schedule(steps=steps, rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200)
+    schedule = Schedule(
+        steps=steps or training["steps"]["editor"], rate=training["editor_rate"], final_rate=training["final_rate"], warm_up=200
+    )
     train(f"{backbone.value}_task", task, batch, loss, schedule, weights, check=Checker(held_out, loss, references))
 
 

@@ -23,7 +23,7 @@ from flashlips_edge.models.editor_transformer import EditorTransformer
 from flashlips_edge.models.lips import LipsEncoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights, save_weights
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.critic import Critic, sharp_terms
 from flashlips_edge.training.editor import Backbone, BackboneOption, Checker, editor_loss
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
@@ -89,7 +89,7 @@ def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder with the editor and the lips encoder, which it replaces")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano or edge")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 8000,
+    steps: StepsOption = None,
     vgg19: Vgg19File = None,
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
@@ -115,7 +115,8 @@ def main(
     references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)
     batch = partial(draw, people, chances, count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
-    schedule = Schedule(steps=steps, rate=rate or training["joint_rate"], final_rate=training["final_rate"], warm_up=200)
+    count = steps or training["steps"]["joint"]
+    schedule = Schedule(steps=count, rate=rate or training["joint_rate"], final_rate=training["final_rate"], warm_up=200)
     average = train(f"{backbone.value}_joint", task, batch, loss, schedule, weights, check=Checker(held_out, loss, references))
     assert isinstance(average, JointTask)
     save_weights(weights / f"{backbone.value}.safetensors", average.editor)

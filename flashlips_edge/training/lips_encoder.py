@@ -24,7 +24,7 @@ from flashlips_edge.models.lips import LipsEncoder
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.talking.mouth import closed_and_wide
 from flashlips_edge.training.checkpoint import load_weights
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.editor import Backbone, BackboneOption, EditorTask
 from flashlips_edge.training.expression import ExpressionFile, load_expression
 from flashlips_edge.training.loop import Losses, Schedule, on, train
@@ -127,7 +127,7 @@ def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder with the editor's weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 2500,
+    steps: StepsOption = None,
     backbone: BackboneOption = Backbone.UNET,
     expression: ExpressionFile = None,
 ) -> None:
@@ -147,7 +147,7 @@ def main(
         return {"explained": float(1 - (lips - wanted).square().mean() / spread)}
 
     batch = partial(views, people, person_weights(people), count=BATCH)
-    schedule = Schedule(steps=steps, rate=1.5e-3)
+    schedule = Schedule(steps=steps or sizes["training"]["steps"]["lips_encoder"], rate=1.5e-3)
     student = train("lips_encoder", LipsEncoder(**sizes["lips"]), batch, loss, schedule, weights, check=check)
     write_constants(weights, student.float(), people)
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from flashlips_edge.models.layers import LIPS
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.boxes import Box
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.expression import ExpressionFile, ExpressionGraph, load_expression, make_teacher
 from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.pairs import PARAMETERS, Person, load_people, person_weights, picture
@@ -128,11 +128,11 @@ def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder for the weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 2000,
+    steps: StepsOption = None,
     expression: ExpressionFile = None,
 ) -> None:
     """Train the lips teacher by itself."""
-    given = load_expression(expression, weights)
+    sizes, given = load_preset(preset), load_expression(expression, weights)
     people, held_out = load_people(latents)
     chances = person_weights(people)
     known = np.array([p.parameters is not None for p in people])
@@ -144,8 +144,8 @@ def main(
         assert isinstance(module, TeacherTask)
         return figures(module, on(module, test))
 
-    task = TeacherTask(load_preset(preset), given)
-    schedule = Schedule(steps=steps, rate=6e-4, warm_up=100, average_decay=0.99)
+    task = TeacherTask(sizes, given)
+    schedule = Schedule(steps=steps or sizes["training"]["steps"]["lips_teacher"], rate=6e-4, warm_up=100, average_decay=0.99)
     train("teacher_task", task, partial(frames, people, chances, pairs=PAIRS), loss, schedule, weights, check=check)  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights, save_weights
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption, Checker, EditorLoss, EditorTask, editor_loss
 from flashlips_edge.training.expression import ExpressionFile, load_expression
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
@@ -92,7 +92,7 @@ def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder with the editor's weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 6000,
+    steps: StepsOption = None,
     vgg19: Vgg19File = None,
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
@@ -112,7 +112,9 @@ def main(
     references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)
     batch = partial(draw, people, chances, count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
-    schedule = Schedule(steps=steps, rate=training["refinement_rate"], final_rate=training["final_rate"], warm_up=50)
+    schedule = Schedule(
+        steps=steps or training["steps"]["refinement"], rate=training["refinement_rate"], final_rate=training["final_rate"], warm_up=50
+    )
     check = Checker(held_out, plain, references)
     average = train(f"{backbone.value}_refinement", task, batch, RefinementLoss(plain, frozen), schedule, weights, check=check)
     assert isinstance(average, EditorTask)

@@ -17,7 +17,7 @@ import typer
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.checkpoint import load_weights, save_weights
-from flashlips_edge.training.command import command
+from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.critic import Critic, sharp_terms
 from flashlips_edge.training.editor import LIPS_NOISE, Backbone, BackboneOption, Checker, EditorLoss, EditorTask, editor_loss
 from flashlips_edge.training.expression import ExpressionFile, ExpressionGraph, load_expression
@@ -59,7 +59,7 @@ def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder with the refined editor's weights")] = Path("work/nano"),
     preset: Annotated[str, typer.Option(help="nano, edge or paper")] = "nano",
-    steps: Annotated[int, typer.Option(help="optimiser steps")] = 2000,
+    steps: StepsOption = None,
     vgg19: Vgg19File = None,
     vggface2: VggFace2File = None,
     sdxl: SdxlFolder = None,
@@ -76,7 +76,9 @@ def main(
     references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)
     batch = partial(draw, people, chances, count=pace().samples(sizes), masked_share=MASKED_SHARE, references=references)
-    schedule = Schedule(steps=steps, rate=training["sharpening_rate"], final_rate=training["final_rate"], warm_up=100)
+    schedule = Schedule(
+        steps=steps or training["steps"]["sharpening"], rate=training["sharpening_rate"], final_rate=training["final_rate"], warm_up=100
+    )
     task = SharpTask(sizes, weights, backbone, given)
     average = train(f"{backbone.value}_sharp", task, batch, SharpLoss(plain), schedule, weights, check=Checker(held_out, plain, references))
     assert isinstance(average, SharpTask)
