@@ -48,9 +48,9 @@ def lips_of(identity: Identity | None, networks: Networks) -> FaceLips:
     return identity.lips if identity is not None else any_mouth(networks.bundle)
 
 
-def evenly(items: Sequence[Item]) -> list[Item]:
-    """At most SAMPLES items, the first and the last among them, that are about equally far apart."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, SAMPLES).astype(int))] if items else []
+def evenly(items: Sequence[Item], most: int = SAMPLES) -> list[Item]:
+    """At most so many items, the first and the last among them, that are about equally far apart."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).astype(int))] if len(items) else []
 
 
 class LiveIdentity:

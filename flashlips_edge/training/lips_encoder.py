@@ -8,10 +8,9 @@ It also writes lips.json: the direction along which mouths open, a closed mouth,
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.files import write_bytes
 from flashlips_edge.models.lips import LipsEncoder
 from flashlips_edge.models.presets import load_preset
+from flashlips_edge.talking.identity import evenly
 from flashlips_edge.talking.mouth import closed_and_wide
 from flashlips_edge.training.checkpoint import load_weights
 from flashlips_edge.training.command import StepsOption, command
@@ -31,7 +31,6 @@ from flashlips_edge.training.loop import Losses, Schedule, on, train
 from flashlips_edge.training.pairs import Person, load_people, person_weights, picture
 from flashlips_edge.training.views import look
 
-Item = TypeVar("Item")
 BATCH = 48
 CLOSED_JAW = 0.02  # of the synthetic head's true opening
 MOST_PEOPLE, MOST_FRAMES = 24, 60  # of a set, and of each of them, evenly: whose speech is looked at
@@ -99,17 +98,12 @@ def spoken(student: nn.Module, people: list[Person], direction: np.ndarray) -> n
     own = [p for p in people if p.folder.name.endswith(".0")] or people
     real = [p for p in own if p.parameters is None] or own
     ways: dict[str, list[np.ndarray]] = {}
-    for person in (p for name in sorted({q.set_name for q in real}) for p in _evenly([q for q in real if q.set_name == name], MOST_PEOPLE)):
-        faces = picture(torch.from_numpy(np.stack(_evenly(person["face"], MOST_FRAMES))))
+    for person in (p for name in sorted({q.set_name for q in real}) for p in evenly([q for q in real if q.set_name == name], MOST_PEOPLE)):
+        faces = picture(torch.from_numpy(np.stack(evenly(person["face"], MOST_FRAMES))))
         lips = student(on(student, faces)).double().cpu().numpy()
         closed, wide = closed_and_wide(lips, lips @ direction)
         ways.setdefault(person.set_name, []).append(wide - closed)
     return np.mean([np.mean(of_set, axis=0) for of_set in ways.values()], axis=0)
-
-
-def _evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """At most ``most`` items, evenly from first to last."""
-    return [items[int(i)] for i in np.unique(np.linspace(0, len(items) - 1, most).astype(int))]
 
 
 def check_known(people: list[Person], latents: Path) -> None:
