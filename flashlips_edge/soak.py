@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import mmap
 import os
 import random
 import sys
@@ -228,12 +229,14 @@ class Plants:
     """Leaks that are meant: 4 MB, a thread or a handle, each time one is called. `end` gives all of it back."""
 
     def __init__(self) -> None:
-        self._blocks: list[np.ndarray] = []
+        self._blocks: list[mmap.mmap] = []
         self._handles: list[int] = []
         self._over = threading.Event()
 
     def memory(self) -> None:
-        self._blocks.append(np.ones(PLANTED_BYTES, np.uint8))
+        block = mmap.mmap(-1, PLANTED_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # the heap might have it to spare
+        np.frombuffer(block, np.uint8)[:] = 1
+        self._blocks.append(block)
 
     def thread(self) -> None:
         threading.Thread(target=self._over.wait, name="planted", daemon=True).start()

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 from faces import write_faces
 from hypothesis import given
@@ -81,6 +83,19 @@ def test_a_planted_leak_is_caught(session, plant, measure):
     report = lived(session, 4, plant)
     assert not report["sound"] and measure in beyond(report)
     assert re.search(rf"NOT SOUND .*{measure} \S+ \(limit ", soak.summary(report))
+
+
+def test_planted_memory_is_new_where_the_heap_has_some_to_spare():
+    """As after many other tests: what was freed stays with the process, and is given out again."""
+    large = [np.ones(24 << 20, np.uint8)]
+    large.clear()  # from now on blocks as large come out of the heap
+    freed, pin = [np.ones(soak.PLANTED_BYTES, np.uint8) for _ in range(12)], np.ones(4 << 20, np.uint8)
+    freed.clear()
+    before, plants = psutil.Process().memory_info().rss, soak.Plants()
+    for _ in range(10):
+        plants.memory()
+    assert psutil.Process().memory_info().rss - before > 9 * soak.PLANTED_BYTES and pin.size
+    plants.end()
 
 
 def test_interruptions_that_are_not_counted_are_found(session, monkeypatch):
