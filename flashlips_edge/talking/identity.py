@@ -49,7 +49,7 @@ def lips_of(identity: Identity | None, networks: Networks) -> FaceLips:
 
 
 def evenly(items: Sequence[Item], most: int = SAMPLES) -> list[Item]:
-    """At most so many items, the first and the last among them, that are about equally far apart."""
+    """At most ``most`` items, the first and the last among them, that are about equally far apart."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).astype(int))] if len(items) else []
 
 
