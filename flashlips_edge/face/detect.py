@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.quiet import set_opencv_log_level
 
 HAAR_NEIGHBOURS = 3
 SEARCH_SIDE_PX = 360  # the shorter side of the picture that the whole-frame search sees
@@ -82,14 +83,14 @@ class YuNetDetector:
     def __init__(self, model_path: str | Path) -> None:
         if not Path(model_path).is_file():
             raise UserError(f"--detector {model_path}: no such file; give a YuNet .onnx file or leave the option out")
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our sentence says it
+        level = set_opencv_log_level()
         try:
             self._net = cv2.FaceDetectorYN.create(str(model_path), "", (320, 320), score_threshold=0.7)
             self(np.zeros((320, 320), np.uint8))  # any network can be opened, only a YuNet runs
         except cv2.error:
             raise UserError(f"--detector {model_path}: not a YuNet model; give a YuNet .onnx file or leave the option out") from None
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            set_opencv_log_level(level)
 
     def __call__(self, image: np.ndarray) -> list[Box]:
         bgr = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image[:, :, ::-1]

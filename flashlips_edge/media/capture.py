@@ -18,6 +18,7 @@ from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.opening import decode
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.pump.clock import SECOND_NS, Clock
+from flashlips_edge.quiet import set_opencv_log_level
 
 OPEN_NS = 15 * SECOND_NS  # until the first frame
 READ_NS = 5 * SECOND_NS  # between two frames of a stream
@@ -92,7 +93,7 @@ class Capture:
         return self._device(self._source)
 
     def _device(self, source: int | str) -> Generator[Frame, None, None]:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its own words on standard error
+        set_opencv_log_level()
         capture = cv2.VideoCapture(source)
         try:
             if not capture.isOpened():
