@@ -25,7 +25,7 @@ from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face.pose import upper_face
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
-from flashlips_edge.talking.references import by_likeness
+from flashlips_edge.talking.references import by_likeness, four_of
 from flashlips_edge.training import synthetic_clips
 
 FRAMES = 48
@@ -137,7 +137,7 @@ def choose(folder: Path, bundle: Bundle, frames: int = FRAMES, sounds: int = SOU
     return CalibrationSet(
         np.stack([face.crops[i] for face, i in picked]),
         np.stack([face.crops[_driver(face, i)] for face, i in picked]),
-        np.stack([face.crops[_references(networks, face, i)] for face, i in picked]),
+        np.stack([face.crops[_references(face, i)] for face, i in picked]),
         np.stack([face.sound for face in speakers if face.sound is not None]),
         np.stack([face.crops[np.linspace(0, len(face.crops) - 1, N_REFERENCES).astype(int)] for face in speakers]),
         np.array([face.name for face, _ in picked]),
@@ -182,11 +182,10 @@ def _driver(face: _Face, number: int) -> int:
     return int(np.argmax(np.linalg.norm(face.lips - face.lips[number], axis=1)))
 
 
-def _references(networks: Networks, face: _Face, number: int) -> np.ndarray:
+def _references(face: _Face, number: int) -> np.ndarray:
     poses = np.stack([upper_face(crop) for crop in face.crops])
     chosen = by_likeness(face.lips, poses, face.lips[_driver(face, number)], poses[number])[:N_REFERENCES]
-    openings = face.lips[chosen] @ networks.bundle.lips_opening
-    return np.resize(chosen[np.argsort(openings, kind="stable")], N_REFERENCES)
+    return np.array(four_of(chosen.tolist()))
 
 
 def _recorded(folder: Path, networks: Networks) -> list[_Face]:

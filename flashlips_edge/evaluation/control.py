@@ -17,7 +17,9 @@ from flashlips_edge.evaluation.pictures import edit, encode, lips_of, reference_
 from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.face.crop import cut, paste
 from flashlips_edge.face.detect import Box, HaarDetector
+from flashlips_edge.face.pose import upper_face
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
+from flashlips_edge.talking.references import by_likeness
 
 WAYS = ("between", "along")
 LEVELS = 5
@@ -44,12 +46,14 @@ def respond(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Openings [5], means over the frames with each level's lips pasted in; and the first frame's five faces."""
     cuts = [cut(image, box, networks.crop_size) for image, box in zip(images, boxes)]
-    latents = encode(networks, np.stack([c.image for c in cuts]))
+    crops = np.stack([c.image for c in cuts])
+    latents, own, poses = encode(networks, crops), lips_of(networks, crops), np.stack([upper_face(crop) for crop in crops])
     # Each frame is referred to by the four after it in the list, round and round.
     picks = (np.arange(len(cuts))[:, None] + np.arange(1, N_REFERENCES + 1)) % len(cuts)
-    references = reference_latents(latents, picks)
     openings, faces = [], []
     for lips in levels:
+        ordered = np.stack([four[by_likeness(own[four], poses[four], lips, poses[i])] for i, four in enumerate(picks)])
+        references = reference_latents(latents, ordered)
         edited = edit(networks, latents, references, np.repeat(lips[None], len(cuts), axis=0))
         pasted = [paste(image, crop, new) for image, crop, new in zip(images, cuts, edited)]
         openings.append(np.mean([reader(picture, box).opening for picture, box in zip(pasted, boxes)]))

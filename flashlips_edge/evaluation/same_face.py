@@ -10,6 +10,8 @@ cross:  another frame is edited towards the true one's lips. The head's motion b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from flashlips_edge.evaluation import sheets
@@ -70,12 +72,14 @@ def _clip(networks: Networks, clip: Recording, draw: np.random.Generator) -> tup
     best = picks[np.arange(len(picks)), np.argmax(agreement, axis=1)]
     other = picks[:, 0]
     latents, lips = encode(networks, clip.crops), lips_of(networks, clip.crops)
-    openings = lips @ networks.bundle.lips_opening  # the run path's references go from closed to open
     poses = np.stack([pose.upper_face(crop) for crop in clip.crops])
-    alike = np.stack([x[by_likeness(lips[x], poses[x], lips[i], poses[i])[:N_REFERENCES]] for i, x in zip(truth, far)])  # [P, 4]
-    references, nearest = (
-        reference_latents(latents, np.take_along_axis(some, np.argsort(openings[some], axis=1), axis=1)) for some in (picks, alike)
-    )
+
+    def nearest_first(some: Sequence[np.ndarray]) -> np.ndarray:  # [P, 4], as on the run path
+        order = (x[by_likeness(lips[x], poses[x], lips[i], poses[i])[:N_REFERENCES]] for i, x in zip(truth, some))
+        return np.stack(list(order))
+
+    drawn, alike = nearest_first(list(picks)), nearest_first(far)
+    references, nearest = reference_latents(latents, drawn), reference_latents(latents, alike)
     results = {"cross": edit(networks, latents[other], references, lips[truth])}
     if networks.bundle.manifest.get("editor_accepts_masked"):
         top, bottom, left, right = networks.bundle.manifest["mask"]

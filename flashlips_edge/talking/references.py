@@ -1,10 +1,13 @@
 """Reference latents for each frame: of the crops known of a face, those most like what the frame shall become.
 
-A mouth that was seen once at this opening need not be invented: nearest in lips and in head pose, the editor copies its teeth. What
-one frame referred to the next one keeps, unless others are clearly more alike: with every change of references the picture flickers.
+A mouth that was seen once at this opening need not be invented: nearest in lips and in head pose, the editor copies its teeth, most
+of the first. What one frame referred to the next one keeps, and in that order, unless others are clearly more alike: with every change
+of references the picture flickers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from flashlips_edge.face.pose import upper_face
 from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
+SAME_POSE = 0.7  # of the mean distance: up to that, heads count as held alike, else the edited frame itself, with its old lips, is nearest
 HELD = 0.3  # by how much less alike a reference may be that is in use; a crop as far as most is 2 away
 
 
@@ -58,27 +62,31 @@ class References:
             self._latents |= zip(new, self._networks.chain.encode(np.stack([self._crops[i] for i in new])))
 
     def like(self, crops: np.ndarray, lips: np.ndarray) -> list[list[Latent]]:
-        """Four reference latents [C, h, w] for each of the crops uint8 [B, S, S, 3] that shall have lips [B, 12].
+        """Four reference latents [C, h, w], the most alike first, for each of the crops uint8 [B, S, S, 3] that shall have lips [B, 12].
 
         At most one crop for each frame is newly encoded, so that a live frame never waits for more; until then the nearest that
         are known stand in.
         """
-        all_lips, poses = self.lips, np.stack(self._poses)
-        opening, found = all_lips @ self._networks.bundle.lips_opening, []
+        all_lips, poses, found = self.lips, np.stack(self._poses), []
         for crop, wanted in zip(crops, lips):
             away = unlikeness(all_lips, poses, wanted, upper_face(crop))
             self.encode([int(np.argmin(away))])
-            away[self._held] -= HELD
+            for held in (self._held, self._held[:1]):
+                away[held] -= HELD
             self._held = [int(i) for i in np.argsort(away, kind="stable") if i in self._latents][:N_REFERENCES]
-            four = sorted(np.resize(self._held, N_REFERENCES), key=lambda i: float(opening[i]))  # from closed to open; fewer repeat
-            found.append([self._latents[i] for i in four])
+            found.append([self._latents[i] for i in four_of(self._held)])
         return found
 
 
+def four_of(numbers: Sequence[int]) -> list[int]:
+    """Four numbers in their order; of fewer, the first ones are repeated."""
+    return [numbers[i * len(numbers) // N_REFERENCES] for i in range(N_REFERENCES)]
+
+
 def unlikeness(lips: np.ndarray, poses: np.ndarray, wanted: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """How unlike each of lips [N, 12] and poses [N, P] is to wanted [12] and pose [P], [N]: both count alike, 1 each on average."""
+    """How unlike each of lips [N, 12] and poses [N, P] is to wanted [12] and pose [P], [N]: both count alike, about 1 each on average."""
     apart, turned = np.linalg.norm(lips - wanted, axis=1), np.abs(poses - pose).mean(1)
-    return apart / max(1e-6, apart.mean()) + turned / max(1e-6, turned.mean())
+    return apart / max(1e-6, apart.mean()) + np.maximum(turned / max(1e-6, turned.mean()), SAME_POSE)
 
 
 def by_likeness(lips: np.ndarray, poses: np.ndarray, wanted: np.ndarray, pose: np.ndarray) -> np.ndarray:
