@@ -104,6 +104,21 @@ def test_recall_and_attention_start_without_effect() -> None:
     assert torch.equal(block(x), x)
 
 
+@pytest.mark.parametrize("kind", EDITORS)
+def test_where_the_mouth_is_hidden_a_reference_s_own_may_be_copied(kind: str) -> None:
+    editor, inputs = EDITORS[kind](references=4, hidden=(5, 7, 2, 6), copies=True), small_inputs()
+    latent, reference_latents, _ = inputs
+    shown = torch.ones(8, 8)
+    shown[5:7, 2:6] = 0
+    assert torch.equal(editor(*inputs), latent * shown), "at first nothing is copied"
+    with torch.no_grad():
+        editor.copies.bias.copy_(torch.tensor([0.75, 0.0, 0.25, 0.0]))
+    first, _, third, _ = reference_latents.chunk(4, 1)
+    assert torch.allclose(editor(*inputs), latent * shown + (0.75 * first + 0.25 * third) * (1 - shown), atol=1e-6)
+    with pytest.raises(ValueError, match="copies: only where hidden cells are given"):
+        EDITORS[kind](references=4, copies=True)
+
+
 @settings(max_examples=20, deadline=None)
 @given(batch=st.integers(1, 3), channels=st.integers(1, 5), height=st.integers(1, 7), width=st.integers(1, 7))
 def test_the_layers_are_their_formulas(batch: int, channels: int, height: int, width: int) -> None:

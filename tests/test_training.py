@@ -296,3 +296,12 @@ def test_references_may_all_show_the_same_mouth_as_those_of_a_face_that_rests(ca
         assert any(set(chosen) <= {r, *person.near(r)} for r in person.apart(int(t))), "one mouth and those like it"
         once += len(set(chosen)) == 1
     assert once > 3 * len(person), "in one case of four a photo"
+
+
+def test_the_reference_that_is_most_like_the_wanted_frame_comes_first(cache: Path) -> None:
+    (person, *_), _ = load_people(cache / "latents")
+    generator = np.random.default_rng(0)
+    for t in np.tile(np.arange(len(person)), 10):
+        away = person.unlikeness(int(t))
+        assert away[t] == away.min() == 0
+        assert (np.diff(away[person.references(int(t), generator, 4)]) >= 0).all()

@@ -19,8 +19,10 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from flashlips_edge.errors import UserError  # noqa: E402
+from flashlips_edge.models.editor import EditorUNet  # noqa: E402
+from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.training import curves, loop, precision  # noqa: E402
-from flashlips_edge.training.checkpoint import load_weights  # noqa: E402
+from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
 from flashlips_edge.training.loop import Schedule, follow, train  # noqa: E402
 from flashlips_edge.training.pace import Pace, at  # noqa: E402
 
@@ -215,6 +217,18 @@ def test_weights_that_are_missing_or_another_network_s_are_one_sentence(tmp_path
         load_weights(tmp_path / "grey.safetensors", nn.Linear(3, 1))
     with pytest.raises(UserError, match=r"grey\.state\.safetensors: weights of another network"):
         train("grey", nn.Linear(3, 1), draw, loss, Schedule(steps=2, rate=1e-2), tmp_path, workers=0)
+
+
+def test_weights_from_before_the_editor_could_copy_do_what_they_did(tmp_path: Path) -> None:
+    sizes = load_preset("nano")["editor"]
+    before, after = EditorUNet(**{**sizes, "copies": False}), EditorUNet(**sizes)
+    nn.init.normal_(before.residual.weight)
+    save_weights(tmp_path / "editor.safetensors", before)
+    load_weights(tmp_path / "editor.safetensors", after)
+    inputs = torch.randn(1, 16, 20, 20), torch.randn(1, 64, 20, 20), torch.randn(1, 12)
+    assert torch.equal(before(*inputs), after(*inputs))
+    with pytest.raises(UserError, match=r"editor\.safetensors: weights of another network"):
+        load_weights(tmp_path / "editor.safetensors", nn.Linear(3, 1))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ As in the paper: reference latents through a small trainable backbone, the lips 
 everything concatenated on channels, the residual to the input latent predicted in one pass; a U-Net or a transformer. Our
 choices: widths and depths; the lips vector also modulates every block; reference features are also read by attention, since an
 unseen face's mouth is rarely at equal positions: once at the start and, as recall, once at the end, when it is known what is
-looked for; only the latent rows of the lower face are seen and changed.
+looked for; where the mouth is hidden, shares of the references' own latents are copied under the residual, so that teeth that
+were seen need not be invented; only the latent rows of the lower face are seen and changed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ class Editor(nn.Module, ABC):
     seen and changed. ``width`` are the channels at the latent's resolution. ``recall``: the references are read once more at the
     end. ``hidden``: top, bottom, left and right of the cells over the mouth that the editor does not see. Without them the paper's
     mask-free editor, which on a face unlike those it learned from leaves traces of the old lips. ``reach``: references are looked
-    through at the hidden cells and so many around them only, None for everywhere. A new editor changes nothing.
+    through at the hidden cells and so many around them only, None for everywhere. ``copies``: each hidden cell takes a share of
+    every reference's latent there, as the last features say. A new editor changes nothing.
+
+    References come with the most like the wanted picture first.
     """
 
     def __init__(
@@ -41,8 +45,11 @@ class Editor(nn.Module, ABC):
         recall: bool,
         hidden: tuple[int, int, int, int] | None,
         reach: int | None,
+        copies: bool,
     ) -> None:
         super().__init__()
+        if copies and hidden is None:
+            raise ValueError("copies: only where hidden cells are given")
         self.references, self.size, self.rows = references, tuple(size), tuple(rows)
         shown = torch.ones(1, 1, *size)
         if hidden is not None:
@@ -59,6 +66,10 @@ class Editor(nn.Module, ABC):
         self.residual = nn.Conv2d(width, latent_channels, 3, padding=1)
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)  # type: ignore[arg-type]
+        self.copies = nn.Conv2d(width, references, 3, padding=1) if copies else None
+        if self.copies is not None:
+            nn.init.zeros_(self.copies.weight)
+            nn.init.zeros_(self.copies.bias)  # type: ignore[arg-type]
 
     @abstractmethod
     def features(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -76,7 +87,11 @@ class Editor(nn.Module, ABC):
         x = self.features(self.attention(x, apart), self.embed(lips))
         if self.recall is not None:
             x = self.recall(x, apart)
-        residual = self.residual(self.norm(x))  # [B, C, rows, w]
+        x = self.norm(x)
+        residual = self.residual(x)  # [B, C, rows, w]
+        if self.copies is not None:
+            shares = self.copies(x) * (1 - self.shown[:, :, top:bottom])  # [B, K, rows, w]
+            residual = residual + (shares[:, :, None] * flat.reshape(b, self.references, -1, bottom - top, w)).sum(1)
         return latent + F.pad(residual, (0, 0, top, h - bottom))
 
 
@@ -131,8 +146,9 @@ class EditorUNet(Editor):
         recall: bool = False,
         hidden: tuple[int, int, int, int] | None = None,
         reach: int | None = None,
+        copies: bool = False,
     ) -> None:
-        super().__init__(latent_channels, references, size, rows, widths[0], reference_width, embedding, recall, hidden, reach)
+        super().__init__(latent_channels, references, size, rows, widths[0], reference_width, embedding, recall, hidden, reach, copies)
         heads = heads or [0] * len(widths)
 
         def level(index: int, entering: int, width: int) -> nn.ModuleList:

@@ -48,8 +48,9 @@ class EditorTransformer(Editor):
         recall: bool = False,
         hidden: tuple[int, int, int, int] | None = None,
         reach: int | None = None,
+        copies: bool = False,
     ) -> None:
-        super().__init__(latent_channels, references, size, rows, stem_width, reference_width, embedding, recall, hidden, reach)
+        super().__init__(latent_channels, references, size, rows, stem_width, reference_width, embedding, recall, hidden, reach, copies)
         tokens = (rows[1] - rows[0]) * size[1] // patch**2
         self.enter = nn.Conv2d(stem_width, width, patch, stride=patch)
         self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path
 
+LATER = ("copies",)  # parts of a network that earlier weights lack: new ones change nothing
 ANEW = "delete it and begin anew, or name another folder"
 
 
@@ -49,7 +50,9 @@ def load_weights(path: Path, module: nn.Module) -> None:
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load the tensors, every one of which must fit. Raises UserError naming one that does not."""
+    """Load the tensors, which must fit; only parts that were added later may lack. Raises UserError naming one that does not."""
+    later = {name: value for name, value in module.state_dict().items() if set(LATER) & set(name.split("."))}
+    tensors = later | tensors
     wanted, given = ({name: value.shape for name, value in state.items()} for state in (module.state_dict(), tensors))
     wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
     if wrong:

@@ -32,7 +32,7 @@ from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption
 from flashlips_edge.training.ship import CONSTANTS
 
-ENDS = ("backbone", "embed", "stem", "attention", "recall", "norm", "residual")  # what U-Net and transformer have alike
+ENDS = ("backbone", "embed", "stem", "attention", "recall", "norm", "residual", "copies")  # what U-Net and transformer have alike
 KEPT = ("autoencoder", "lips_encoder", "speech_encoder", "audio_to_lips")
 Area = tuple[int, int, int, int]  # top, bottom, left and right in latent cells of the crop
 

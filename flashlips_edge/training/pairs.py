@@ -21,7 +21,7 @@ REFERENCES = 4
 STILL = 0.3  # share of a clip's frames that count as the same head pose
 EXACT = 0.3  # grey levels
 NEAR = 6  # frames
-NEAR_SHARE = 0.5  # of the frames have references that look like them
+NEAR_SHARE = 0.6  # of the frames have references that look like them
 RESTING_SHARE = 0.2  # of the frames have references that look like one another
 MOVED = 0.5  # share of those whose mouths differ most
 PARAMETERS = 6  # the synthetic head's true lips
@@ -91,11 +91,14 @@ class Person:
 
     def near(self, t: int) -> np.ndarray:
         """The few other frames that are most alike to frame ``t`` in head pose and mouth, not its neighbours in time."""
-        turned = np.abs(self["pose"] - self["pose"][t]).mean(1)  # [T]
-        moved = np.abs(self.mouths - self.mouths[t]).mean(1)
-        alike = turned / max(1e-6, turned.mean()) + moved / max(1e-6, moved.mean())
         others = self.apart(t)
-        return others[np.argsort(alike[others], kind="stable")[:NEAR]]
+        return others[np.argsort(self.unlikeness(t)[others], kind="stable")[:NEAR]]
+
+    def unlikeness(self, t: int) -> np.ndarray:
+        """How unlike frame ``t`` each frame is in head pose and mouth, [T]: both count alike."""
+        turned = np.abs(self["pose"] - self["pose"][t]).mean(1)
+        moved = np.abs(self.mouths - self.mouths[t]).mean(1)
+        return turned / max(1e-6, turned.mean()) + moved / max(1e-6, moved.mean())
 
     def apart(self, t: int) -> np.ndarray:
         """The frames that may be references of frame ``t``: not itself, if there is another, and not its neighbours."""
@@ -103,7 +106,7 @@ class Person:
 
     def references(self, t: int, generator: np.random.Generator, count: int) -> np.ndarray:
         """Frames to refer to: any; or, as on the run path, some that look like frame ``t`` among them; or, as of a photo or of a face that
-        rests, such as look alike and show, most likely, another mouth."""
+        rests, such as look alike and show, most likely, another mouth. The most like frame ``t`` first."""
         others, kind = self.apart(t), generator.random()
         chosen = generator.choice(others, count, replace=len(others) < count)
         if kind < NEAR_SHARE:
@@ -112,7 +115,7 @@ class Person:
         elif kind < NEAR_SHARE + RESTING_SHARE:
             resting = np.append(np.intersect1d(self.near(chosen[0]), others), chosen[0])
             chosen = np.resize(generator.permutation(resting)[: generator.integers(1, count + 1)], count)
-        return generator.permutation(chosen)
+        return chosen[np.argsort(self.unlikeness(t)[chosen], kind="stable")]
 
     def same_pose(self, t: int) -> np.ndarray:
         """The other frames whose head is nearly where it is in frame ``t`` and whose mouth is not; the only frame has itself."""
