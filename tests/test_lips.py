@@ -18,7 +18,7 @@ from flashlips_edge.speech.features import SAMPLES_PER_STEP, STEP_RATE_HZ, steps
 from flashlips_edge.speech.silence import silence_weight
 from flashlips_edge.talking.identity import Identity, lips_of
 from flashlips_edge.talking.lips import LOOK_AHEAD_STEPS, STEP_NS, LipsTrack, SpeechToLips, calmed
-from flashlips_edge.talking.mouth import PRESS, SEEMS_CLOSED, SPOKEN, choose_references, own_way, seen_speaking
+from flashlips_edge.talking.mouth import AT_REST, PRESS, SEEMS_CLOSED, SPOKEN, choose_references, own_way, seen_speaking
 from flashlips_edge.talking.networks import Networks
 
 CLOSED = np.full(12, -1, np.float32)
@@ -219,7 +219,9 @@ def test_a_face_at_rest_is_taken_to_open_as_faces_do(networks, monkeypatch):
     closed = networks.lips(np.full((1, 160, 160, 3), 40, np.uint8))[0]
     assert identity.lips.reference == pytest.approx(closed + np.linspace(0, 1, 4)[:, None] * SPEAKS, abs=1e-5)
     assert identity.lips.closed == pytest.approx(closed, abs=1e-5), "what is imagined does not press the lips"
-    assert not identity.lips.turn.any()
+    further = closed + SPEAKS + (closed + SPEAKS) @ identity.lips.turn - identity.lips.shift
+    assert further == pytest.approx(closed + AT_REST * SPEAKS, abs=1e-5), "what nobody saw is asked for more"
+    assert closed @ identity.lips.turn - identity.lips.shift == pytest.approx(0, abs=1e-5), "and a closed mouth stays closed"
     nobody = lips_of(None, networks)
     assert nobody.reference == pytest.approx(nobody.closed + np.linspace(0, 1, 4)[:, None] * SPEAKS, abs=1e-5)
 
@@ -230,7 +232,10 @@ def test_a_face_that_was_seen_to_open_speaks_by_what_it_showed(networks, monkeyp
     wide = [np.full((160, 160, 3), level, np.uint8) for level in (0, 60, 120, 180)]
     shown = networks.lips(np.stack(wide))
     assert shown[-1, 0] - shown[0, 0] > SPOKEN
-    assert Identity.of(networks, wide).lips.reference == pytest.approx(shown, abs=1e-5)
+    mouth = Identity.of(networks, wide).lips
+    assert mouth.reference == pytest.approx(shown, abs=1e-5)
+    mean = shown.mean(0)
+    assert mean @ mouth.turn - mouth.shift == pytest.approx(0, abs=1e-5), "it moves about its own middle"
 
 
 def test_a_smile_in_a_photo_is_not_taken_for_a_closed_mouth(networks, monkeypatch):

@@ -20,12 +20,13 @@ JOIN_STEPS = 5  # steps in which one window of lips passes into the next
 
 
 class FaceLips(NamedTuple):
-    """What `SpeechToLips` needs to know of a face: reference lips float32 [4, 12], the closed mouth [12], and `turn` [12, 12], which times
-    a motion about the references' mean is what is added to it (mouth.own_way); None: nothing."""
+    """What `SpeechToLips` needs to know of a face: reference lips float32 [4, 12], the closed mouth [12], and what is added to lips [12]
+    so that they are this face's: lips @ `turn` - `shift`, of [12, 12] and [12]; None: nothing."""
 
     reference: np.ndarray
     closed: np.ndarray
     turn: np.ndarray | None = None
+    shift: np.ndarray | None = None
 
 
 class LipsTrack:
@@ -95,7 +96,7 @@ class SpeechToLips:
     whole gives. Live speech comes in chunks of `new_steps`, or of more if more has been pushed at once; a step is there
     (new_steps + look_ahead) * 40 ms after its speech began, at the latest. By the weight of silence the lips go to `closed_lips`.
 
-    What the network says is moved to the face's own way of opening by `turn` (`FaceLips`), which the network itself never hears of.
+    What the network says is made the face's own by `turn` and `shift` (`FaceLips`), which the network itself never hears of.
     """
 
     def __init__(
@@ -104,11 +105,12 @@ class SpeechToLips:
         reference_lips: np.ndarray,
         closed_lips: np.ndarray,
         turn: np.ndarray | None = None,
+        shift: np.ndarray | None = None,
         new_steps: int | None = None,
         look_ahead: int = LOOK_AHEAD_STEPS,
     ):
         self._networks = networks
-        self.speak_as(reference_lips, closed_lips, turn)
+        self.speak_as(reference_lips, closed_lips, turn, shift)
         self._turn, self._shift = self._wanted_turn, self._wanted_shift
         self._look_ahead = look_ahead
         self._least = new_steps or networks.window - JOIN_STEPS - look_ahead
@@ -122,13 +124,15 @@ class SpeechToLips:
         # The network goes on from its own lips, not from the ones that silence has closed.
         self._own = np.repeat(self._closed_lips[None], networks.previous + networks.window, axis=0)
 
-    def speak_as(self, reference_lips: np.ndarray, closed_lips: np.ndarray, turn: np.ndarray | None = None) -> None:
-        """From the next window on, for this face: its reference lips [4, 12], closed mouth [12] and `turn` [12, 12]."""
+    def speak_as(
+        self, reference_lips: np.ndarray, closed_lips: np.ndarray, turn: np.ndarray | None = None, shift: np.ndarray | None = None
+    ) -> None:
+        """From the next window on, for this face: `FaceLips`."""
         self._reference_lips = np.asarray(reference_lips, np.float32)
         self._closed_lips = np.asarray(closed_lips, np.float32)
         size = len(self._closed_lips)
         self._wanted_turn = np.zeros((size, size), np.float32) if turn is None else np.asarray(turn, np.float32)
-        self._wanted_shift = self._reference_lips.mean(0) @ self._wanted_turn
+        self._wanted_shift = np.zeros(size, np.float32) if shift is None else np.asarray(shift, np.float32)
 
     def push(self, waveform: np.ndarray) -> np.ndarray:
         """The lips [n, 12] that this piece, float32 [N] at 16 kHz, makes possible; n may be 0."""

@@ -12,6 +12,7 @@ from flashlips_edge.talking.networks import N_REFERENCES
 CLOSED_SHARE = 0.1  # of the pictures, the most closed ones, whose mean is the closed mouth; as many are the open one
 SPOKEN = 0.4  # opening, in the unit of the bundle's direction, between closed and open pictures of a face that was seen speaking
 SEEMS_CLOSED = 0.25  # opening, beyond the bundle's closed mouth, up to which people's closed mouths are read
+AT_REST = 1.4  # lips of a face that was never seen to open go so much further: what no reference shows the editor opens by half of it
 PRESS = 0.25  # closed lips go this much beyond the face's own, against what stays open; with more they are pressed thin and pale
 
 
@@ -31,7 +32,8 @@ class Meaning(Protocol):
 def mouth_of(lips: np.ndarray, meaning: Meaning) -> FaceLips:
     """The mouth in lips [N, 12], at least one. Its reference lips are four of them, from the most closed to the most open.
 
-    What was hardly seen to open, a photo or a face at rest, is taken to open as mouths do; one that stands open there, to close.
+    What was hardly seen to open, a photo or a face at rest, is taken to open as mouths do, and is asked for more than that; one that
+    stands open there, to close.
     """
     opening = lips @ meaning.lips_opening  # [N]
     closed, wide = closed_and_wide(lips, opening)
@@ -40,7 +42,10 @@ def mouth_of(lips: np.ndarray, meaning: Meaning) -> FaceLips:
     known = seen_speaking(wide - closed, meaning.lips_opening)
     begun = (1 - known) * stands_open(closed, meaning) * meaning.lips_spoken
     reference = shown + (1 - known) * _speaking(meaning) - begun
-    return FaceLips(reference, pressed - begun, known * own_way(wide - closed, meaning.lips_opening))
+    turn = known * own_way(wide - closed, meaning.lips_opening)
+    further = (1 - known) * np.float32(AT_REST - 1)  # about the closed mouth, which stays where it is
+    shift = reference.mean(0) @ turn + further * (closed - begun)
+    return FaceLips(reference, pressed - begun, turn + further * np.eye(len(closed), dtype=np.float32), shift)
 
 
 def closed_and_wide(lips: np.ndarray, opening: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
