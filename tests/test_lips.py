@@ -116,7 +116,8 @@ def test_live_speech_has_no_borders_and_follows_the_whole(nano, data_path, new_s
     waveform = read_audio(data_path("test/speech/jfk.wav"))[: 5 * 16_000]
     closed = np.asarray(nano.bundle.lips_closed, np.float32)
     references = np.repeat(closed[None], 4, axis=0)
-    whole, live = SpeechToLips(nano, references, closed), SpeechToLips(nano, references, closed, None, new_steps, look_ahead)
+    whole = SpeechToLips(nano, references, closed)
+    live = SpeechToLips(nano, references, closed, new_steps=new_steps, look_ahead=look_ahead)
     whole_lips = np.concatenate([whole.push(waveform), whole.finish()])
     pieces = np.split(waveform, np.arange(320, len(waveform), 320))
     live_lips = np.concatenate([live.push(piece) for piece in pieces] + [live.finish()])

@@ -106,6 +106,7 @@ class SpeechToLips:
         closed_lips: np.ndarray,
         turn: np.ndarray | None = None,
         shift: np.ndarray | None = None,
+        *,
         new_steps: int | None = None,
         look_ahead: int = LOOK_AHEAD_STEPS,
     ):
