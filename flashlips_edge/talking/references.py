@@ -1,7 +1,7 @@
 """Reference latents for each frame: of the crops known of a face, those most like what the frame shall become.
 
 A mouth that was seen once at this opening need not be invented: nearest in lips and in head pose, the editor copies its teeth, most
-of the first. What one frame referred to the next one keeps, and in that order, unless others are clearly more alike: with every change
+of the first. What one frame referred to the next one keeps, the first above all, unless others are clearly more alike: with every change
 of references the picture flickers.
 """
 
