@@ -20,8 +20,9 @@ SMALL := "opencv-python-headless<4.12"
 demo: $(VENV)/run.stamp
 	$(PY) -m flashlips_edge.demo
 
+# two at once, each file's tests in one process and in order: most wait for a clock, a file or another process
 test: $(VENV)/dev.stamp
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 train: $(VENV)/dev.stamp
 	@command -v espeak-ng >/dev/null || { echo "espeak-ng is missing: sudo apt-get install espeak-ng" >&2; exit 1; }
