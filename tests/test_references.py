@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_bundle
 
+from flashlips_edge.talking.identity import sampled
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.references import References, by_likeness
 
@@ -119,3 +120,11 @@ def test_likeness_orders_all_and_the_very_same_comes_first(openings: list[float]
     order = by_likeness(all_lips, poses, lips(wanted), poses[0])
     assert sorted(order) == list(range(len(all_lips)))
     assert np.allclose(all_lips[order[0]], lips(wanted), atol=1e-6)
+
+
+@given(st.integers(1, 20_000))
+def test_who_was_seen_longer_is_known_from_more_pictures(count: int) -> None:
+    chosen = sampled(range(count))
+    assert chosen[0] == 0 and chosen[-1] == count - 1, "from the first to the last"
+    assert len(chosen) == min(count, max(64, min(count // 4, 256)))
+    assert np.ptp(np.diff(chosen)) <= 1 if len(chosen) > 1 else count == 1, "equally far apart"

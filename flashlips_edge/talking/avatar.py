@@ -16,7 +16,7 @@ from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.talking.chain import Latent
-from flashlips_edge.talking.identity import Identity, evenly
+from flashlips_edge.talking.identity import Identity, sampled
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.stage_times import StageTimes
 from flashlips_edge.talking.target import Target
@@ -53,7 +53,7 @@ class Avatar:
             if frame.pts_ns - self._pts_ns[0] >= KEPT_NS:
                 break
         seen = [(frame, box) for frame, box in zip(self._kept, self._boxes) if box is not None]
-        crops = [Target.of(frame, box, self._crop_size).crop for frame, box in evenly(seen)]
+        crops = [Target.of(frame, box, self._crop_size).crop for frame, box in sampled(seen)]
         images = [crop.image for crop in crops if crop is not None]
         with times.stage("networks"):
             self.identity = Identity.of(networks, images) if images else None

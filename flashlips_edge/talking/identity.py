@@ -15,7 +15,8 @@ from flashlips_edge.talking.references import References
 
 GATHER_EVERY_NS = 200_000_000
 GATHER_LIMIT = 64  # crops of a live face, about 13 s
-SAMPLES = 64  # crops of a recorded face
+SAMPLES = 64  # crops of a recorded face; of a long recording
+MOST_SAMPLES, SAMPLED = 256, 4  # up to so many, one of so many pictures: who was seen longer was seen with more mouths
 
 Item = TypeVar("Item")
 
@@ -51,6 +52,11 @@ def lips_of(identity: Identity | None, networks: Networks) -> FaceLips:
 def evenly(items: Sequence[Item], most: int = SAMPLES) -> list[Item]:
     """At most ``most`` items, the first and the last among them, that are about equally far apart."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).astype(int))] if len(items) else []
+
+
+def sampled(pictures: Sequence[Item]) -> list[Item]:
+    """Those of a recording's pictures, all with a face, that are looked at to know the face."""
+    return evenly(pictures, min(max(SAMPLES, len(pictures) // SAMPLED), MOST_SAMPLES))
 
 
 class LiveIdentity:

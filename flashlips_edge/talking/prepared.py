@@ -31,7 +31,7 @@ from flashlips_edge.media.colour import rgb_to_yuv
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.loop_video import GROUP, LoopVideo, write_loop_video
 from flashlips_edge.talking.crossfade import fade_ticks
-from flashlips_edge.talking.identity import Identity, evenly
+from flashlips_edge.talking.identity import Identity, sampled
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.references import References
 from flashlips_edge.talking.target import Target
@@ -129,7 +129,7 @@ def references_in(clips: Iterable[PreparedClip], networks: Networks) -> Referenc
     """What the networks know of the face from crops all over every clip, whose light may differ; None if there is no face."""
     references, empty = References(networks), True
     for clip in clips:
-        faces = evenly([number for number, box in enumerate(clip.boxes) if box is not None])
+        faces = sampled([number for number, box in enumerate(clip.boxes) if box is not None])
         for target in targets(clip, networks.crop_size, faces):
             if target.crop is not None:
                 references.add(target.crop.image, networks.lips(target.crop.image[None])[0])
