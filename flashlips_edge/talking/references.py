@@ -15,6 +15,7 @@ from flashlips_edge.face.pose import upper_face
 from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
+TURNED = 6.0  # grey levels between poses: of a head that turns further they weigh more, else mouths are made of another view's
 SAME_POSE = 0.7  # of the mean distance: up to that, heads count as held alike, else the edited frame itself, with its old lips, is nearest
 HELD = 0.3  # by how much less alike a reference may be that is in use; a crop as far as most is 2 away
 
@@ -84,9 +85,10 @@ def four_of(numbers: Sequence[int]) -> list[int]:
 
 
 def unlikeness(lips: np.ndarray, poses: np.ndarray, wanted: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """How unlike each of lips [N, 12] and poses [N, P] is to wanted [12] and pose [P], [N]: both count alike, about 1 each on average."""
+    """How unlike each of lips [N, 12] and poses [N, P] is to wanted [12] and pose [P], [N]: about 1 each on average, poses more where
+    the head turns a lot."""
     apart, turned = np.linalg.norm(lips - wanted, axis=1), np.abs(poses - pose).mean(1)
-    return apart / max(1e-6, apart.mean()) + np.maximum(turned / max(1e-6, turned.mean()), SAME_POSE)
+    return apart / max(1e-6, apart.mean()) + np.maximum(turned / max(1e-6, min(turned.mean(), TURNED)), SAME_POSE)
 
 
 def by_likeness(lips: np.ndarray, poses: np.ndarray, wanted: np.ndarray, pose: np.ndarray) -> np.ndarray:
