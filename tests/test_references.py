@@ -46,6 +46,15 @@ def test_a_frame_refers_to_the_mouths_that_are_most_like_its_own_nearest_first(n
     assert np.array_equal(given[0], wanted)
 
 
+def seen(networks: Networks, faces: list[tuple[float, int]]) -> References:
+    """A face seen with these openings, each in a pose of its own, all encoded."""
+    references = References(networks)
+    for opening, upper in faces:
+        references.add(crop(networks, round(100 * opening), upper), lips(opening))
+    references.encode(list(range(len(faces))))
+    return references
+
+
 def references_over(references: References, picture: np.ndarray, openings: list[float]) -> list[tuple[bytes, ...]]:
     """Those of one frame after another that shall open so far."""
     given = (references.like(picture[None], lips(opening)[None])[0] for opening in openings)
@@ -85,20 +94,14 @@ def test_of_equal_mouths_the_nearest_head_pose_is_taken(networks: Networks) -> N
 
 def test_the_edited_frame_itself_is_not_referred_to_for_its_pose_alone(networks: Networks) -> None:
     """Its lips are those that shall go."""
-    references = References(networks)
-    for opening, upper in ((0.25, 100), (0.4, 103), (1.0, 112), (1.0, 92)):
-        references.add(crop(networks, round(100 * opening), upper), lips(opening))
-    references.encode(list(range(4)))
+    references = seen(networks, [(0.25, 100), (0.4, 103), (1.0, 112), (1.0, 92)])
     nearest = references.like(crop(networks, 25, 100)[None], lips(0.5)[None])[0][0]
     assert np.array_equal(nearest, networks.encode(crop(networks, 40, 103)[None])[0])
 
 
 def test_of_a_head_that_turns_the_view_counts_more_than_the_lips(networks: Networks) -> None:
     """A mouth as wanted, seen from another side, would be smeared over the face."""
-    references = References(networks)
-    for opening, upper in ((0.5, 130), (0.3, 106), (0.9, 70), (0.9, 134)):
-        references.add(crop(networks, round(100 * opening), upper), lips(opening))
-    references.encode(list(range(4)))
+    references = seen(networks, [(0.5, 130), (0.3, 106), (0.9, 70), (0.9, 134)])
     nearest = references.like(crop(networks, 25, 100)[None], lips(0.5)[None])[0][0]
     assert np.array_equal(nearest, networks.encode(crop(networks, 30, 106)[None])[0])
 

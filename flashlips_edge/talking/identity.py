@@ -15,8 +15,8 @@ from flashlips_edge.talking.references import References
 
 GATHER_EVERY_NS = 200_000_000
 GATHER_LIMIT = 64  # crops of a live face, about 13 s
-SAMPLES = 64  # crops of a recorded face; of a long recording
-MOST_SAMPLES, SAMPLED = 256, 4  # up to so many, one of so many pictures: who was seen longer was seen with more mouths
+SAMPLES = 64  # crops of a recorded face, ...
+SAMPLED, MOST_SAMPLES = 4, 256  # ... or one of so many pictures and at most so many: who was seen longer was seen with more mouths
 
 Item = TypeVar("Item")
 
