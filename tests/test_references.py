@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_bundle
 
-from flashlips_edge.talking.identity import sampled
+from flashlips_edge.talking import references as references_module
+from flashlips_edge.talking.identity import LOOK_EVERY_NS, MOUTH_LOOKS, LiveIdentity, sampled
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.references import References, by_likeness
 
@@ -115,6 +116,30 @@ def test_a_live_frame_waits_for_one_more_crop_at_most(networks: Networks, monkey
     for i in range(20):
         references.like(crop(networks, 100)[None], lips(i / 20)[None])
     assert max(encoded) == 1 and sum(encoded) <= 16, "each is encoded once, one at a time"
+
+
+def test_of_a_face_that_is_looked_at_for_long_every_look_is_known_by_its_newest_picture(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references_module, "MOST", 4)
+    references = seen(networks, [(0.0, 100), (0.4, 100), (0.8, 100), (1.0, 100)])
+    references.look(crop(networks, 7), lips(0.05))
+    assert references.lips[:, 0] == pytest.approx([0.05, 0.4, 0.8, 1.0]), "what is seen again takes its own place"
+    four = references.like(crop(networks, 100)[None], lips(0.0)[None])[0]
+    assert np.array_equal(four[0], networks.encode(crop(networks, 7)[None])[0]), "with its new picture"
+    references.look(crop(networks, 9), lips(3.0))
+    assert references.lips[:, 0] == pytest.approx([0.05, 3.0, 0.8, 1.0]), "what is new, the place of what was not seen for longest"
+    for _ in range(50):
+        references.look(crop(networks, 7), lips(0.05))
+    assert references.lips[:, 0] == pytest.approx([0.05, 3.0, 0.8, 1.0]), "and who is silent for long still has the open mouths"
+
+
+def test_a_live_face_is_looked_at_as_long_as_it_is_seen_and_its_mouth_is_known_soon(networks: Networks) -> None:
+    known = LiveIdentity(networks)
+    mouths = [known.see(crop(networks, i % 250), i * LOOK_EVERY_NS // 5).lips for i in range(5 * 2 * MOUTH_LOOKS)]
+    changes = [i for i in range(1, len(mouths)) if mouths[i] is not mouths[i - 1]]
+    assert changes == [5 * (2**n - 1) for n in range(1, 7)]
+    assert known.identity is not None and len(known.identity.references.lips) == 2 * MOUTH_LOOKS
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -64,6 +64,18 @@ def test_a_recording_that_is_not_kept_in_memory_loops_the_same(talker, clip, mon
     assert [number_of(frame.image) for frame in talker.frames()] == there_and_back(10, 40)
 
 
+def test_what_is_not_kept_in_memory_is_learned_from_when_it_is_first_shown(talker, tmp_path, monkeypatch):
+    monkeypatch.setattr(avatar_module, "KEPT_BYTES", 3 * WIDTH * HEIGHT * 3 // 2)
+    avatar = talker.use_avatar(write_faces(tmp_path / "face.mp4", 30))
+    assert len(avatar.identity.references.lips) == avatar.known == 3
+    mouth = avatar.identity.lips
+    talker.push_audio(speech(3.6))
+    talker.finish()
+    assert len(list(talker.frames())) == 90
+    assert len(avatar.identity.references.lips) == 3 + 6, "five pictures a second of the other 27, each once"
+    assert avatar.identity.lips is mouth
+
+
 def test_only_the_mouth_changes(talker, clip):
     talker.use_avatar(clip)
     talker.push_audio(speech(0.4))

@@ -31,6 +31,7 @@ class Avatar:
     """The frames of a clip there and back without end, each with its face.
 
     identity   chosen from the first pictures, those that are kept; None if there is no face in them
+    known      how many these are
     latents    by the picture's number, filled by whoever encodes it first
     Not for use by two threads at once.
     """
@@ -52,6 +53,7 @@ class Avatar:
             self._kept.append(frame)
             if frame.pts_ns - self._pts_ns[0] >= KEPT_NS:
                 break
+        self.known = len(self._kept)
         seen = [(frame, box) for frame, box in zip(self._kept, self._boxes) if box is not None]
         crops = [Target.of(frame, box, self._crop_size).crop for frame, box in sampled(seen)]
         images = [crop.image for crop in crops if crop is not None]

@@ -13,8 +13,8 @@ from flashlips_edge.talking.mouth import any_mouth, choose_references, mouth_of
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.references import References
 
-GATHER_EVERY_NS = 200_000_000
-GATHER_LIMIT = 64  # crops of a live face, about 13 s
+LOOK_EVERY_NS = 200_000_000
+MOUTH_LOOKS = 64  # at a live face, about 13 s, until its mouth is known
 SAMPLES = 64  # crops of a recorded face, ...
 SAMPLED, MOST_SAMPLES = 4, 256  # ... or one of so many pictures and at most so many: who was seen longer was seen with more mouths
 
@@ -60,25 +60,30 @@ def sampled(pictures: Sequence[Item]) -> list[Item]:
 
 
 class LiveIdentity:
-    """The identity of a live face: a crop every 200 ms, 64 at most; chosen anew whenever their number is a power of two.
+    """The identity of a face that is looked at again every 200 ms, as long as it is seen. One thread calls `see`.
 
-    So the closed mouth is known with the first face, changes seven times in 13 s, and stays from then on.
+    A live face's mouth is chosen anew whenever the number of looks is a power of two: known with the first, it changes seven times in
+    13 s and stays from then on. A recording's mouth, `known` from its first `pictures`, stays; each later picture is looked at once.
     """
 
-    def __init__(self, networks: Networks):
+    def __init__(self, networks: Networks, known: Identity | None = None, pictures: int = 0):
         self._networks = networks
-        self._references = References(networks)
-        self._count = 0
+        self._references = known.references if known is not None else References(networks)
+        self._looks = 0 if known is None else MOUTH_LOOKS
         self._next_ns = 0
-        self.identity: Identity | None = None
+        self._pictures = pictures
+        self.identity = known
 
-    def see(self, crop: np.ndarray, pts_ns: int) -> Identity:
-        """Take note of a crop uint8 [S, S, 3] of the face; gives the identity as known now."""
-        if self.identity is None or (self._count < GATHER_LIMIT and pts_ns >= self._next_ns):
-            self._next_ns = pts_ns + GATHER_EVERY_NS
-            self._references.add(crop, self._networks.lips(crop[None])[0])
-            self._count += 1
-            if self._count & (self._count - 1) == 0:
+    def see(self, crop: np.ndarray, pts_ns: int, index: int | None = None) -> Identity:
+        """Take note of a crop uint8 [S, S, 3] of the face, in the recording's picture ``index``; gives the identity as known now."""
+        new = index is None or index >= self._pictures
+        if self.identity is None or (new and pts_ns >= self._next_ns):
+            self._next_ns = pts_ns + LOOK_EVERY_NS
+            self._references.look(crop, self._networks.lips(crop[None])[0])
+            self._looks += 1
+            if self._looks <= MOUTH_LOOKS and self._looks & (self._looks - 1) == 0:
                 self.identity = Identity.in_references(self._networks, self._references)
+        if index is not None:
+            self._pictures = max(self._pictures, index + 1)
         assert self.identity is not None
         return self.identity

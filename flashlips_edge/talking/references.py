@@ -8,6 +8,7 @@ of references the picture flickers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,18 @@ from flashlips_edge.talking.networks import N_REFERENCES, Networks
 
 TURNED = 6.0  # grey levels between poses: of a head that turns further they weigh more, else mouths are made of another view's
 SAME_POSE = 0.7  # of the mean distance: up to that, heads count as held alike, else the edited frame itself, with its old lips, is nearest
+SEEN_AGAIN = 1.0  # as unlike as that, a crop shows what was seen before; one as far as most is 2 away
+MOST = 256  # crops of a face that is looked at for long
 HELD = 0.3  # by how much less alike a reference may be that is in use; a crop as far as most is 2 away
+
+
+class Seen(NamedTuple):
+    """A crop uint8 [S, S, 3] of the face, its lips vector [12] and its pose; `look` counts crops, and tells old ones from new ones."""
+
+    crop: np.ndarray
+    lips: np.ndarray
+    pose: np.ndarray
+    look: int
 
 
 class References:
@@ -25,9 +37,8 @@ class References:
 
     def __init__(self, networks: Networks):
         self._networks = networks
-        self._crops: list[np.ndarray] = []
-        self._lips: list[np.ndarray] = []
-        self._poses: list[np.ndarray] = []
+        self._known: list[Seen] = []
+        self._looks = 0
         self._latents: dict[int, Latent] = {}  # by the crop's number, encoded when it is first needed
         self._held: list[int] = []  # those of the last frame
 
@@ -42,25 +53,46 @@ class References:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is known, to be kept: every crop is encoded."""
-        self.encode(list(range(len(self._crops))))
-        latents = np.stack([np.asarray(self._latents[i]) for i in range(len(self._crops))]).astype(np.float16)
-        return {"crops": np.stack(self._crops), "lips": self.lips, "latents": latents}
+        self.encode(list(range(len(self._known))))
+        latents = np.stack([np.asarray(self._latents[i]) for i in range(len(self._known))]).astype(np.float16)
+        return {"crops": np.stack([seen.crop for seen in self._known]), "lips": self.lips, "latents": latents}
 
     def add(self, crop: np.ndarray, lips: np.ndarray) -> None:
         """One more crop uint8 [S, S, 3] and its lips vector [12]."""
-        self._crops.append(crop)
-        self._lips.append(lips)
-        self._poses.append(upper_face(crop))
+        self._known.append(self._seen(crop, lips))
+
+    def look(self, crop: np.ndarray, lips: np.ndarray) -> None:
+        """`add`, for a face looked at for long: beyond MOST crops, one replaces what it is like, or else what was not seen for longest."""
+        seen = self._seen(crop, lips)
+        if len(self._known) < MOST:
+            self._known.append(seen)
+            return
+        away = unlikeness(self.lips, self.poses, seen.lips, seen.pose)
+        number = int(np.argmin(away))
+        if away[number] > SEEN_AGAIN:
+            number = min(range(len(self._known)), key=lambda i: self._known[i].look)
+            self._held = [held for held in self._held if held != number]
+        self._known[number] = seen
+        self._latents.pop(number, None)
+
+    def _seen(self, crop: np.ndarray, lips: np.ndarray) -> Seen:
+        self._looks += 1
+        return Seen(crop, lips, upper_face(crop), self._looks)
 
     @property
     def lips(self) -> np.ndarray:
         """float32 [N, 12], of all crops."""
-        return np.stack(self._lips)
+        return np.stack([seen.lips for seen in self._known])
+
+    @property
+    def poses(self) -> np.ndarray:
+        """float32 [N, P], of all crops."""
+        return np.stack([seen.pose for seen in self._known])
 
     def encode(self, chosen: list[int]) -> None:
         """Encode these crops now, so that no frame waits for them."""
         if new := sorted(set(chosen) - set(self._latents)):
-            self._latents |= zip(new, self._networks.chain.encode(np.stack([self._crops[i] for i in new])))
+            self._latents |= zip(new, self._networks.chain.encode(np.stack([self._known[i].crop for i in new])))
 
     def like(self, crops: np.ndarray, lips: np.ndarray) -> list[list[Latent]]:
         """Four reference latents [C, h, w], the most alike first, for each of the crops uint8 [B, S, S, 3] that shall have lips [B, 12].
@@ -68,7 +100,7 @@ class References:
         At most one crop for each frame is newly encoded, so that a live frame never waits for more; until then the nearest that
         are known stand in.
         """
-        all_lips, poses, found = self.lips, np.stack(self._poses), []
+        all_lips, poses, found = self.lips, self.poses, []
         for crop, wanted in zip(crops, lips):
             away = unlikeness(all_lips, poses, wanted, upper_face(crop))
             self.encode([int(np.argmin(away))])

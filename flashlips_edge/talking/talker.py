@@ -87,6 +87,7 @@ class Talker:
         """The recorded face to speak, a video or a folder: before any speech is pushed. Gives what was made of it."""
         self.avatar = Avatar(path, self.networks, self._new_detector(), self.times)
         self._targets = self.avatar.targets()
+        self._live_identity = LiveIdentity(self.networks, self.avatar.identity, self.avatar.known)
         return self.avatar
 
     def push_audio(self, waveform: np.ndarray, pts_ns: int = 0, live: bool = False) -> None:
@@ -138,7 +139,7 @@ class Talker:
         return self.end_ns is not None and self._peek().frame.pts_ns >= self.end_ns
 
     def frames(self) -> Generator[Frame, None, None]:
-        """All frames up to the end, after `finish`: the same as pull_frame's, but with every stage in its own thread."""
+        """All frames up to the end, after `finish`: as pull_frame gives them, but four at a time, and every stage in its own thread."""
         ahead = read_ahead(self._until_end(), 2 * BATCH)
         edited = read_ahead(self._edit_in_batches(ahead), BATCH)
         try:
@@ -177,7 +178,7 @@ class Talker:
         if not faces:
             return lambda: [None] * len(targets)
         with self.times.stage("networks"):
-            identity = self._identity_for(targets[faces[0]])
+            identity = [self._identity_for(targets[i]) for i in faces][-1]
             known = self.avatar.latents if self.avatar is not None else None
             pictures = begin_mouths(self.networks, [targets[i] for i in faces], np.stack([lips[i] for i in faces]), identity, known)
 
@@ -201,13 +202,11 @@ class Talker:
             self._speech_steps += 1
 
     def _lips_of_face(self) -> FaceLips:
-        return lips_of(self.avatar.identity if self.avatar is not None else self._live_identity.identity, self.networks)
+        return lips_of(self._live_identity.identity, self.networks)
 
     def _identity_for(self, target: Target) -> Identity:
-        if self.avatar is not None and self.avatar.identity is not None:
-            return self.avatar.identity
         assert target.crop is not None
-        return self._live_identity.see(target.crop.image, target.frame.pts_ns)
+        return self._live_identity.see(target.crop.image, target.frame.pts_ns, target.index)
 
     def _peek(self) -> Target:
         if self._next is None:
