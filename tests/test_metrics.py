@@ -142,6 +142,26 @@ def test_a_result_that_follows_the_sound_and_not_the_avatar():
     assert found["jitter"] == found["detail"] == pytest.approx(1) and found["leak"] == pytest.approx(0, abs=1e-3)
 
 
+def said_in_pieces(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noise that comes and goes for a second each, float32 [640 count], and the steps in which it is there."""
+    there = np.arange(count) // 25 % 2 == 1
+    noise = np.random.default_rng(0).normal(0, 0.1, (count, 640)) * (1 + 0.5 * np.sin(np.arange(count)))[:, None]
+    return (noise * np.where(there, 1, 1e-3)[:, None]).astype(np.float32).ravel(), there
+
+
+def test_what_is_done_in_pauses_does_not_count_where_only_the_voice_does():
+    truth = np.random.default_rng(1).normal(0.2, 0.05, 200)
+    sound, there = said_in_pieces(200)
+    speech = replace(speech_of(recording(truth), truth), sound=sound)
+    clip = recording(np.random.default_rng(2).normal(0.2, 0.05, 200))
+    assert (speech.heard(clip.pts_ns) != there).mean() < 0.1
+    closing = np.where(speech.heard(clip.pts_ns), truth, np.percentile(truth, 5))
+    found = measures.lips(result_of(clip, closing), speech, NO_JUDGES)
+    assert found["heard_correlation"] == pytest.approx(1)
+    assert 0.2 < found["correlation"] < 0.8
+    assert measures.bound(speech, clip)["correlation"] == pytest.approx(found["correlation"], abs=1e-4)
+
+
 def test_a_copy_of_its_source_is_perfect_under_its_own_speech_and_leaks_under_another():
     truth, own = np.random.default_rng(1).normal(0.2, 0.05, (2, 100))
     clip = recording(own)

@@ -21,6 +21,7 @@ from flashlips_edge.evaluation.metrics import (
     spread,
     ssim,
 )
+from flashlips_edge.evaluation.recordings import Recording
 from flashlips_edge.evaluation.self_drive import paste_weight
 from flashlips_edge.evaluation.takes import Result, Speech
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
@@ -51,6 +52,7 @@ def lips(result: Result, speech: Speech, judges: Judges) -> dict[str, float]:
     """Against what the speech's own recording shows, as far as the judges are at hand:
 
     correlation, range, lag_frames  of the opening: with the recorded one, as a share of its spread, behind it
+    heard_correlation               of the opening, over the frames at which a voice is heard
     landmark_distance               of the lip points' motion, in distances between the outer eye corners
     leak                            correlation with the source's own opening beyond what the speech explains; not of its own speech
     sync_confidence, sync_offset    SyncNet's; the offset's size in frames
@@ -74,6 +76,7 @@ def lips(result: Result, speech: Speech, judges: Judges) -> dict[str, float]:
     if result.points is not None and speech.openings is not None and speech.motion is not None:
         assert result.clip.points is not None
         truth, own = speech.openings[result.positions], result.clip.openings[result.positions]
+        heard = speech.heard(result.pts_ns)
         way, own_lips = result.motion - speech.motion[result.positions], lips_of(result.clip.points[result.positions])
         found |= {
             "correlation": correlation(result.openings, truth),
@@ -82,9 +85,18 @@ def lips(result: Result, speech: Speech, judges: Judges) -> dict[str, float]:
             "landmark_distance": float(np.linalg.norm(way, axis=-1).mean()),
             "lip_jitter": jitter(result.motion) / moving(jitter(own_lips), STILL_LIPS, "the source's mouth"),
         }
+        if heard.any():
+            found["heard_correlation"] = correlation(result.openings[heard], truth[heard])
         if not np.allclose(own, truth):
             found["leak"] = partial_correlation(result.openings, own, truth)
     return found
+
+
+def bound(speech: Speech, clip: Recording) -> dict[str, float]:
+    """The recorded opening's correlation with itself closed wherever no voice is heard: what lips that follow the voice can reach."""
+    assert speech.openings is not None
+    closed = np.percentile(speech.openings, 5)
+    return {"correlation": correlation(np.where(speech.heard(clip.pts_ns), speech.openings, closed), speech.openings)}
 
 
 def silence(silent: Result, spoken: Result) -> dict[str, float]:

@@ -52,6 +52,8 @@ class Studio:
                 figures = measures.lips(result, speech, self._judges)
                 figures |= measures.picture(result, self._judges) if protocol == "own" else {}
                 scene.figures |= {f"{system}.{protocol}.{name}": value for name, value in figures.items()}
+            if speech.openings is not None:
+                scene.figures |= {f"bound.{protocol}.{name}": value for name, value in measures.bound(speech, clip).items()}
         if self._judges.reader is not None:
             silences = {"zeros": others["frozen"]}
             if noise:

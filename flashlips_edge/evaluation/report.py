@@ -23,6 +23,7 @@ COLUMNS: dict[str, tuple[str, int, str]] = {
     "LPIPS": ("lpips", 3, "down"),
     "detail": ("detail", 2, "to one"),
     "opening r": ("correlation", 2, "up"),
+    "heard r": ("heard_correlation", 2, "up"),
     "range": ("range", 2, "to one"),
     "landmarks": ("landmark_distance", 3, "down"),
     "sync": ("sync_confidence", 2, "up"),

@@ -14,6 +14,8 @@ from flashlips_edge.evaluation.recordings import Recording, recorded_at
 from flashlips_edge.evaluation.run_path import frames_with
 from flashlips_edge.face.crop import cut
 from flashlips_edge.speech.features import SAMPLE_RATE_HZ
+from flashlips_edge.speech.silence import speech_steps
+from flashlips_edge.talking.lips import STEP_NS
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,11 @@ class Speech:
         times = clip.pts_ns + shift_ns
         motion = lips_of(recording.points) - recording.lips_mean
         return Speech(sound, recorded_at(recording, recording.openings, times), recorded_at(recording, motion, times))
+
+    def heard(self, pts_ns: np.ndarray) -> np.ndarray:
+        """Whether a voice is heard at these times of the clip, [N] -> bool [N]."""
+        steps = speech_steps(self.sound)
+        return steps[np.minimum(pts_ns // STEP_NS, len(steps) - 1)]
 
 
 @dataclass(frozen=True, eq=False)
