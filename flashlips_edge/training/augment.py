@@ -1,4 +1,5 @@
-"""Other people from the same clip: one smooth warp, mirror, colour and light per clip, and heads that move where the clip's did not."""
+"""Other people from the same clip: one smooth warp, mirror, colour, light and colour of the lips per clip, and heads that move where
+the clip's did not."""
 
 from __future__ import annotations
 
@@ -7,9 +8,12 @@ from itertools import starmap
 import cv2
 import numpy as np
 
+from flashlips_edge.training.lip_colour import other_lips
+
 WARP_PX = 3.5  # deviation of the smooth displacement at 160 px
 LIGHT = 0.25  # strength of the added light's gradient
 MOVING_SHARE = 0.5  # of the people move their heads
+LIPS_SHARE = 0.4  # of the people have lips of another colour
 POSES = 3  # of a head that moves: each with enough frames to find another mouth in the same pose
 HEAD = (0.47, 0.62, 0.42)  # half axes of the ellipsoid that a turned head is taken for, in crops
 HEAD_CENTRE_Y = 0.08  # below the crop's
@@ -27,6 +31,8 @@ def another_person(
     A head that moves has a few poses, each frame one of them at random, so that references show other poses than the target's.
     """
     size = crops.shape[1]
+    if generator.random() < LIPS_SHARE:
+        crops = other_lips(crops, generator)
     if generator.random() < 0.5:
         crops = np.ascontiguousarray(crops[:, :, ::-1])
     person = _warp(size, generator)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.talking.references import unlikeness
 from flashlips_edge.training.boxes import LIPS, Box
 from flashlips_edge.training.clips import SET_WEIGHT
 
@@ -95,10 +96,8 @@ class Person:
         return others[np.argsort(self.unlikeness(t)[others], kind="stable")[:NEAR]]
 
     def unlikeness(self, t: int) -> np.ndarray:
-        """How unlike frame ``t`` each frame is in head pose and mouth, [T]: both count alike."""
-        turned = np.abs(self["pose"] - self["pose"][t]).mean(1)
-        moved = np.abs(self.mouths - self.mouths[t]).mean(1)
-        return turned / max(1e-6, turned.mean()) + moved / max(1e-6, moved.mean())
+        """How unlike frame ``t`` each frame is in mouth and head pose, [T], as the run path counts it."""
+        return unlikeness(self.mouths, self["pose"], self.mouths[t], self["pose"][t])
 
     def apart(self, t: int) -> np.ndarray:
         """The frames that may be references of frame ``t``: not itself, if there is another, and not its neighbours."""
