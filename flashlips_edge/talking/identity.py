@@ -14,7 +14,6 @@ from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.references import References
 
 LOOK_EVERY_NS = 200_000_000
-MOUTH_LOOKS = 64  # at a live face, about 13 s, until its mouth is known
 SAMPLES = 64  # crops of a recorded face, ...
 SAMPLED, MOST_SAMPLES = 4, 256  # ... or one of so many pictures and at most so many: who was seen longer was seen with more mouths
 
@@ -63,13 +62,14 @@ class LiveIdentity:
     """The identity of a face that is looked at again every 200 ms, as long as it is seen. One thread calls `see`.
 
     A live face's mouth is chosen anew whenever the number of looks is a power of two: known with the first, it changes seven times in
-    13 s and stays from then on. A recording's mouth, `known` from its first `pictures`, stays; each later picture is looked at once.
+    13 s and ever more rarely from then on. A recording's mouth, `known` from its first `pictures`, stays; each later picture is looked
+    at once.
     """
 
     def __init__(self, networks: Networks, known: Identity | None = None, pictures: int = 0):
         self._networks = networks
         self._references = known.references if known is not None else References(networks)
-        self._looks = 0 if known is None else MOUTH_LOOKS
+        self._looks, self._mouth_stays = 0, known is not None
         self._next_ns = 0
         self._pictures = pictures
         self.identity = known
@@ -81,7 +81,7 @@ class LiveIdentity:
             self._next_ns = pts_ns + LOOK_EVERY_NS
             self._references.look(crop, self._networks.lips(crop[None])[0])
             self._looks += 1
-            if self._looks <= MOUTH_LOOKS and self._looks & (self._looks - 1) == 0:
+            if not self._mouth_stays and self._looks & (self._looks - 1) == 0:
                 self.identity = Identity.in_references(self._networks, self._references)
         if index is not None:
             self._pictures = max(self._pictures, index + 1)
