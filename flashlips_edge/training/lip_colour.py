@@ -33,7 +33,7 @@ def lips_in(crop: np.ndarray) -> np.ndarray | None:
     lips = (parts == 1 + int(np.argmax(sizes))).astype(np.uint8)
     if not SIZES[0] < lips.mean() < SIZES[1]:
         return None
-    near = cv2.dilate(lips, np.ones((5, 5), np.uint8))
+    near = cv2.dilate(lips, np.ones((size // 32, size // 32), np.uint8))
     return cv2.GaussianBlur(share * near, (0, 0), SOFT * size)
 
 
