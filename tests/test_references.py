@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_bundle import tiny_bundle
 
 from flashlips_edge.talking import references as references_module
-from flashlips_edge.talking.identity import LOOK_EVERY_NS, LiveIdentity, sampled
+from flashlips_edge.talking.identity import LOOK_EVERY_NS, GrowingIdentity, sampled
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.references import References, by_likeness
 
@@ -135,7 +135,7 @@ def test_of_a_face_that_is_looked_at_for_long_every_look_is_known_by_its_newest_
 
 
 def test_a_live_face_is_looked_at_as_long_as_it_is_seen_and_its_mouth_is_known_soon_and_better_later(networks: Networks) -> None:
-    known = LiveIdentity(networks)
+    known = GrowingIdentity(networks)
     mouths = [known.see(crop(networks, i % 250), i * LOOK_EVERY_NS // 5).lips for i in range(5 * 150)]
     changes = [i for i in range(1, len(mouths)) if mouths[i] is not mouths[i - 1]]
     assert changes == [5 * (2**n - 1) for n in range(1, 8)]

@@ -13,7 +13,7 @@ from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.clock import SECOND_NS
 from flashlips_edge.pump.counters import Counters
 from flashlips_edge.talking.chain import Latent
-from flashlips_edge.talking.identity import Identity, LiveIdentity, lips_of
+from flashlips_edge.talking.identity import GrowingIdentity, Identity, lips_of
 from flashlips_edge.talking.lips import FaceLips
 from flashlips_edge.talking.looped import LoopedAvatar
 from flashlips_edge.talking.networks import Networks
@@ -95,7 +95,7 @@ class CameraFace:
         self.frame_rate: Fraction = feed.frame_rate
         self._networks = networks
         self._tracker = FaceTracker(new_detector(), float(feed.frame_rate))
-        self._known = LiveIdentity(networks)
+        self._known = GrowingIdentity(networks)
         self._last: Target | None = None
         self._missing = 0  # ticks without a new picture
         self._idles = False
@@ -144,5 +144,5 @@ class CameraFace:
         box = self._tracker.update(frame.luma, frame.pts_ns)
         target = Target.of(frame, box, self._networks.crop_size)
         if target.crop is None:
-            self._known = LiveIdentity(self._networks)  # who comes next may be somebody else
+            self._known = GrowingIdentity(self._networks)  # who comes next may be somebody else
         return target

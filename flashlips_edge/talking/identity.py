@@ -11,11 +11,11 @@ import numpy as np
 from flashlips_edge.talking.lips import FaceLips
 from flashlips_edge.talking.mouth import any_mouth, choose_references, mouth_of
 from flashlips_edge.talking.networks import Networks
-from flashlips_edge.talking.references import References
+from flashlips_edge.talking.references import MOST, References
 
 LOOK_EVERY_NS = 200_000_000
 SAMPLES = 64  # crops of a recorded face, ...
-SAMPLED, MOST_SAMPLES = 4, 256  # ... or one of so many pictures and at most so many: who was seen longer was seen with more mouths
+SAMPLED = 4  # ... or one of so many pictures, at most MOST: who was seen longer was seen with more mouths
 
 Item = TypeVar("Item")
 
@@ -55,10 +55,10 @@ def evenly(items: Sequence[Item], most: int = SAMPLES) -> list[Item]:
 
 def sampled(pictures: Sequence[Item]) -> list[Item]:
     """Those of a recording's pictures, all with a face, that are looked at to know the face."""
-    return evenly(pictures, min(max(SAMPLES, len(pictures) // SAMPLED), MOST_SAMPLES))
+    return evenly(pictures, min(max(SAMPLES, len(pictures) // SAMPLED), MOST))
 
 
-class LiveIdentity:
+class GrowingIdentity:
     """The identity of a face that is looked at again every 200 ms, as long as it is seen. One thread calls `see`.
 
     A live face's mouth is chosen anew whenever the number of looks is a power of two: known with the first, it changes seven times in

@@ -19,7 +19,7 @@ from flashlips_edge.talking.networks import N_REFERENCES, Networks
 TURNED = 6.0  # grey levels between poses: of a head that turns further they weigh more, else mouths are made of another view's
 SAME_POSE = 0.7  # of the mean distance: up to that, heads count as held alike, else the edited frame itself, with its old lips, is nearest
 SEEN_AGAIN = 1.0  # as unlike as that, a crop shows what was seen before; one as far as most is 2 away
-MOST = 256  # crops of a face that is looked at for long
+MOST = 256  # crops of a face that is looked at for long, or of a recording
 HELD = 0.3  # by how much less alike a reference may be that is in use; a crop as far as most is 2 away
 
 

@@ -33,7 +33,7 @@ from flashlips_edge.speech.features import SAMPLE_RATE_HZ
 from flashlips_edge.talking.avatar import Avatar
 from flashlips_edge.talking.chain import Edited
 from flashlips_edge.talking.editing import begin_mouths
-from flashlips_edge.talking.identity import Identity, LiveIdentity, lips_of
+from flashlips_edge.talking.identity import GrowingIdentity, Identity, lips_of
 from flashlips_edge.talking.lips import STEP_NS, FaceLips, LipsTrack, SpeechToLips
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.stage_times import StageTimes
@@ -59,7 +59,7 @@ class Talker:
         self._detector_path = detector
         self._tracker = FaceTracker(self._new_detector())
         self._driver_tracker: FaceTracker | None = None
-        self._live_identity = LiveIdentity(self.networks)
+        self._identity = GrowingIdentity(self.networks)
         self._speech: SpeechToLips | None = None
         self._speech_start_ns = 0
         self._speech_steps = 0
@@ -87,7 +87,7 @@ class Talker:
         """The recorded face to speak, a video or a folder: before any speech is pushed. Gives what was made of it."""
         self.avatar = Avatar(path, self.networks, self._new_detector(), self.times)
         self._targets = self.avatar.targets()
-        self._live_identity = LiveIdentity(self.networks, self.avatar.identity, self.avatar.known)
+        self._identity = GrowingIdentity(self.networks, self.avatar.identity, self.avatar.known)
         return self.avatar
 
     def push_audio(self, waveform: np.ndarray, pts_ns: int = 0, live: bool = False) -> None:
@@ -159,7 +159,7 @@ class Talker:
         with self.times.stage("crop"):
             target = Target.of(frame, box, self.networks.crop_size)
         if target.crop is None:
-            self._live_identity = LiveIdentity(self.networks)  # who comes next may be somebody else
+            self._identity = GrowingIdentity(self.networks)  # who comes next may be somebody else
         return target
 
     def speak(self, target: Target) -> Frame:
@@ -178,7 +178,8 @@ class Talker:
         if not faces:
             return lambda: [None] * len(targets)
         with self.times.stage("networks"):
-            identity = [self._identity_for(targets[i]) for i in faces][-1]
+            for i in faces:
+                identity = self._identity_for(targets[i])
             known = self.avatar.latents if self.avatar is not None else None
             pictures = begin_mouths(self.networks, [targets[i] for i in faces], np.stack([lips[i] for i in faces]), identity, known)
 
@@ -202,11 +203,11 @@ class Talker:
             self._speech_steps += 1
 
     def _lips_of_face(self) -> FaceLips:
-        return lips_of(self._live_identity.identity, self.networks)
+        return lips_of(self._identity.identity, self.networks)
 
     def _identity_for(self, target: Target) -> Identity:
         assert target.crop is not None
-        return self._live_identity.see(target.crop.image, target.frame.pts_ns, target.index)
+        return self._identity.see(target.crop.image, target.frame.pts_ns, target.index)
 
     def _peek(self) -> Target:
         if self._next is None:
