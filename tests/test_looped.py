@@ -204,7 +204,7 @@ def another_bundle(folder: Path) -> Bundle:
 def test_prepared_for_another_bundle_it_opens_with_a_notice(folder, avatar, tmp_path, caplog):
     anew = opened(folder, Networks(another_bundle(tmp_path / "other"), threads=1))
     assert "was prepared for another bundle" in caplog.text
-    assert anew.latents == {}
+    assert 0 < len(anew.latents) <= 4, "those it refers to, not the prepared ones"
     assert np.allclose(anew.identity.lips.closed, avatar.identity.lips.closed, atol=1e-5)
     assert number_of(anew.target(3).frame.image) == 3
     anew.close()

@@ -55,6 +55,17 @@ def test_avatar_is_looped_there_and_back_as_long_as_the_speech(talker, clip):
     assert len(talker.avatar.latents) == 10
 
 
+def test_a_picture_is_encoded_once_though_it_is_edited_and_referred_to(talker, clip, monkeypatch):
+    encoded: list[int] = []
+    encode = talker.networks.chain.encode
+    monkeypatch.setattr(talker.networks.chain, "encode", lambda crops: (encoded.append(len(crops)), encode(crops))[1])
+    talker.use_avatar(clip)
+    talker.push_audio(speech(1.2))
+    talker.finish()
+    assert len(list(talker.frames())) == 30
+    assert sum(encoded) == 10, "the avatar's pictures, all of which are looked at to know the face"
+
+
 def test_a_recording_that_is_not_kept_in_memory_loops_the_same(talker, clip, monkeypatch):
     monkeypatch.setattr(avatar_module, "KEPT_BYTES", 3 * WIDTH * HEIGHT * 3 // 2)
     monkeypatch.setattr(avatar_module, "CHUNK_BYTES", 2 * WIDTH * HEIGHT * 3 // 2)

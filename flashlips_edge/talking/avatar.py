@@ -18,6 +18,7 @@ from flashlips_edge.pump.read_ahead import read_ahead
 from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.identity import Identity, sampled
 from flashlips_edge.talking.networks import Networks
+from flashlips_edge.talking.references import References
 from flashlips_edge.talking.stage_times import StageTimes
 from flashlips_edge.talking.target import Target
 
@@ -54,11 +55,14 @@ class Avatar:
             if frame.pts_ns - self._pts_ns[0] >= KEPT_NS:
                 break
         self.known = len(self._kept)
-        seen = [(frame, box) for frame, box in zip(self._kept, self._boxes) if box is not None]
-        crops = [Target.of(frame, box, self._crop_size).crop for frame, box in sampled(seen)]
-        images = [crop.image for crop in crops if crop is not None]
+        seen = [(index, box) for index, box in enumerate(self._boxes) if box is not None]
+        crops = [(index, Target.of(self._kept[index], box, self._crop_size).crop) for index, box in sampled(seen)]
+        references = References(networks, self.latents)
         with times.stage("networks"):
-            self.identity = Identity.of(networks, images) if images else None
+            for index, crop in crops:
+                if crop is not None:
+                    references.add(crop.image, networks.lips(crop.image[None])[0], index)
+            self.identity = Identity.in_references(networks, references) if len(references) else None
 
     def targets(self) -> Iterator[Target]:
         """Every picture with its face, 0 1 2 ... last ... 2 1 0 1 ..., pts from 0 and without a jump at the turns.

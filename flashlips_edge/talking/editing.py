@@ -29,7 +29,7 @@ def begin_mouths(
     chain, known = networks.chain, {} if known is None else known
     crops = _crops(targets)
     keys = [-1 - i if target.index is None else target.index for i, target in enumerate(targets)]
-    new = {key: target for key, target in zip(keys, targets) if key not in known}
+    new = {key: target for key, target in zip(keys, targets) if key < 0 or key not in known}
     fresh = dict(zip(new, chain.encode(_crops(list(new.values()))))) if new else {}
     latents = [fresh[key] if key in fresh else chain.keep(known[key]) for key in keys]
     known.update((key, chain.keep(latent)) for key, latent in zip(keys, latents) if key >= 0)

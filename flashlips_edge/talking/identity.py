@@ -79,7 +79,7 @@ class GrowingIdentity:
         new = index is None or index >= self._pictures
         if self.identity is None or (new and pts_ns >= self._next_ns):
             self._next_ns = pts_ns + LOOK_EVERY_NS
-            self._references.look(crop, self._networks.lips(crop[None])[0])
+            self._references.look(crop, self._networks.lips(crop[None])[0], index)
             self._looks += 1
             if not self._mouth_stays and self._looks & (self._looks - 1) == 0:
                 self.identity = Identity.in_references(self._networks, self._references)

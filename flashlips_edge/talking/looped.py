@@ -58,7 +58,7 @@ class LoopedAvatar:
     problem          one sentence while pictures cannot be read, else None: the last one stays
     """
 
-    def __init__(self, clips: list[PreparedClip], identity: Identity | None, crop_size: int):
+    def __init__(self, clips: list[PreparedClip], identity: Identity | None, crop_size: int, latents: dict[int, Latent]):
         idle = clips[0].video
         self.width, self.height, self.frame_rate = idle.width, idle.height, idle.frame_rate
         self.clips = tuple(clip.name for clip in clips)
@@ -66,7 +66,7 @@ class LoopedAvatar:
         self.counters = Counters()
         self._clips, self._crop_size = clips, crop_size
         self._first_index = np.cumsum([0, *(clip.video.count for clip in clips)]).tolist()
-        self.latents: dict[int, Latent] = {}
+        self.latents = latents
         for clip, first in zip(clips, self._first_index):
             if clip.latents is not None:
                 self.latents |= {first + i: clip.latents[i] for i, box in enumerate(clip.boxes) if box is not None}
@@ -105,8 +105,9 @@ class LoopedAvatar:
             else:
                 clips = [_opened(folder.folder, name, stack) for name in folder.clips]
                 prepared.check_back_to(clips)
-            identity = _identity(clips, networks, folder)
-            avatar = LoopedAvatar(clips, identity, networks.crop_size)
+            latents: dict[int, Latent] = {}
+            identity = _identity(clips, networks, folder, latents)
+            avatar = LoopedAvatar(clips, identity, networks.crop_size, latents)
             avatar._files = stack.pop_all()
             return avatar
 
@@ -208,15 +209,16 @@ def _opened(folder: Path, name: str, stack: ExitStack) -> PreparedClip:
     return clip
 
 
-def _identity(clips: list[PreparedClip], networks: Networks, folder: AvatarFolder | None) -> Identity | None:
-    """The face: as it was prepared, else, or for other networks, found in the pictures; then latents are dropped."""
+def _identity(clips: list[PreparedClip], networks: Networks, folder: AvatarFolder | None, latents: dict[int, Latent]) -> Identity | None:
+    """The face: as it was prepared, else, or for other networks, found in the pictures; then prepared latents are dropped, and those
+    of the pictures that it refers to come into ``latents``."""
     if folder is not None and folder.clips:
         if folder.record.get("networks") == prepared.digest(networks.bundle):
             return prepared.load_identity(folder.folder, networks)
         clips[:] = [replace(clip, latents=None) for clip in clips]
         log.warning("avatar %s was prepared for another bundle and opens slowly: prepare it again for this one", folder.folder)
     try:
-        references = prepared.references_in(clips, networks)
+        references = prepared.references_in(clips, networks, latents)
     except ERRORS as error:
         raise UserError(f"--avatar {clips[0].video.path}: it cannot be read: {error}") from None
     return None if references is None else Identity.in_references(networks, references)

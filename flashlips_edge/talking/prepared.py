@@ -30,6 +30,7 @@ from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.colour import rgb_to_yuv
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.loop_video import GROUP, LoopVideo, write_loop_video
+from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.crossfade import fade_ticks
 from flashlips_edge.talking.identity import Identity, sampled
 from flashlips_edge.talking.networks import Networks
@@ -125,16 +126,20 @@ def targets(clip: PreparedClip, crop_size: int, chosen: Iterable[int] | None = N
         yield Target.of(frames[number % GROUP], clip.boxes[number], crop_size, number)
 
 
-def references_in(clips: Iterable[PreparedClip], networks: Networks) -> References | None:
-    """What the networks know of the face from crops all over every clip, whose light may differ; None if there is no face."""
-    references, empty = References(networks), True
+def references_in(clips: Iterable[PreparedClip], networks: Networks, latents: dict[int, Latent] | None = None) -> References | None:
+    """What the networks know of the face from crops all over every clip, whose light may differ; None if there is no face.
+
+    ``latents`` are the clips', by their pictures' numbers one after the other.
+    """
+    references, first = References(networks, latents), 0
     for clip in clips:
         faces = sampled([number for number, box in enumerate(clip.boxes) if box is not None])
-        for target in targets(clip, networks.crop_size, faces):
+        for number, target in zip(faces, targets(clip, networks.crop_size, faces)):
             if target.crop is not None:
-                references.add(target.crop.image, networks.lips(target.crop.image[None])[0])
-                empty = False
-    return None if empty else references
+                index = None if latents is None else first + number
+                references.add(target.crop.image, networks.lips(target.crop.image[None])[0], index)
+        first += clip.video.count
+    return references if len(references) else None
 
 
 def encode(clip: PreparedClip, networks: Networks, seen: Callable[[], object] = lambda: None) -> PreparedClip:

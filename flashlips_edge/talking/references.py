@@ -8,6 +8,7 @@ of references the picture flickers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -24,22 +25,32 @@ HELD = 0.3  # by how much less alike a reference may be that is in use; a crop a
 
 
 class Seen(NamedTuple):
-    """A crop uint8 [S, S, 3] of the face, its lips vector [12] and its pose; `look` counts crops, and tells old ones from new ones."""
+    """A crop uint8 [S, S, 3] of the face, its lips vector [12] and its pose; `look` counts crops, and tells old ones from new ones.
+    `picture` is the number of the recording's picture that it was cut from, where that comes again."""
 
     crop: np.ndarray
     lips: np.ndarray
     pose: np.ndarray
     look: int
+    picture: int | None
+
+    @property
+    def key(self) -> int:
+        """By which its latent is kept: the picture's number, or one below zero of its own."""
+        return -self.look if self.picture is None else self.picture
 
 
 class References:
-    """Crops of one face, with the lips vector and the pose of each, for frames in their order. Not for use by two threads at once."""
+    """Crops of one face, with the lips vector and the pose of each, for frames in their order. Not for use by two threads at once.
 
-    def __init__(self, networks: Networks):
+    `latents` are a recording's by the picture's number, and kept by whoever edits its pictures: what is there is not encoded again.
+    """
+
+    def __init__(self, networks: Networks, latents: dict[int, Latent] | None = None):
         self._networks = networks
         self._known: list[Seen] = []
         self._looks = 0
-        self._latents: dict[int, Latent] = {}  # by the crop's number, encoded when it is first needed
+        self._latents = {} if latents is None else latents  # by the crop's key, encoded when it is first needed
         self._held: list[int] = []  # those of the last frame
 
     @staticmethod
@@ -48,22 +59,22 @@ class References:
         references = References(networks)
         for crop, vector in zip(crops, lips):
             references.add(crop, vector)
-        references._latents = {i: networks.chain.keep(latent) for i, latent in enumerate(latents)}
+        references._latents |= {seen.key: networks.chain.keep(latent) for seen, latent in zip(references._known, latents)}
         return references
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is known, to be kept: every crop is encoded."""
         self.encode(list(range(len(self._known))))
-        latents = np.stack([np.asarray(self._latents[i]) for i in range(len(self._known))]).astype(np.float16)
+        latents = np.stack([np.asarray(self._latents[seen.key]) for seen in self._known]).astype(np.float16)
         return {"crops": np.stack([seen.crop for seen in self._known]), "lips": self.lips, "latents": latents}
 
-    def add(self, crop: np.ndarray, lips: np.ndarray) -> None:
-        """One more crop uint8 [S, S, 3] and its lips vector [12]."""
-        self._known.append(self._seen(crop, lips))
+    def add(self, crop: np.ndarray, lips: np.ndarray, picture: int | None = None) -> None:
+        """One more crop uint8 [S, S, 3] and its lips vector [12], of the recording's picture of that number."""
+        self._known.append(self._seen(crop, lips, picture))
 
-    def look(self, crop: np.ndarray, lips: np.ndarray) -> None:
+    def look(self, crop: np.ndarray, lips: np.ndarray, picture: int | None = None) -> None:
         """`add`, for a face looked at for long: beyond MOST crops, one replaces what it is like, or else what was not seen for longest."""
-        seen = self._seen(crop, lips)
+        seen = self._seen(crop, lips, picture)
         if len(self._known) < MOST:
             self._known.append(seen)
             return
@@ -72,12 +83,16 @@ class References:
         if away[number] > SEEN_AGAIN:
             number = min(range(len(self._known)), key=lambda i: self._known[i].look)
             self._held = [held for held in self._held if held != number]
+        if (before := self._known[number]).picture is None:
+            self._latents.pop(before.key, None)
         self._known[number] = seen
-        self._latents.pop(number, None)
 
-    def _seen(self, crop: np.ndarray, lips: np.ndarray) -> Seen:
+    def _seen(self, crop: np.ndarray, lips: np.ndarray, picture: int | None) -> Seen:
         self._looks += 1
-        return Seen(crop, lips, upper_face(crop), self._looks)
+        return Seen(crop, lips, upper_face(crop), self._looks, picture)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     @property
     def lips(self) -> np.ndarray:
@@ -91,8 +106,8 @@ class References:
 
     def encode(self, chosen: list[int]) -> None:
         """Encode these crops now, so that no frame waits for them."""
-        if new := sorted(set(chosen) - set(self._latents)):
-            self._latents |= zip(new, self._networks.chain.encode(np.stack([self._known[i].crop for i in new])))
+        if new := {seen.key: seen.crop for seen in (self._known[i] for i in sorted(set(chosen))) if seen.key not in self._latents}:
+            self._latents.update(zip(new, self._networks.chain.encode(np.stack(list(new.values())))))
 
     def like(self, crops: np.ndarray, lips: np.ndarray) -> list[list[Latent]]:
         """Four reference latents [C, h, w], the most alike first, for each of the crops uint8 [B, S, S, 3] that shall have lips [B, 12].
@@ -106,8 +121,9 @@ class References:
             self.encode([int(np.argmin(away))])
             for held in (self._held, self._held[:1]):
                 away[held] -= HELD
-            self._held = [int(i) for i in np.argsort(away, kind="stable") if i in self._latents][:N_REFERENCES]
-            found.append([self._latents[i] for i in four_of(self._held)])
+            nearest = (int(i) for i in np.argsort(away, kind="stable"))
+            self._held = list(islice((i for i in nearest if self._known[i].key in self._latents), N_REFERENCES))
+            found.append([self._latents[self._known[i].key] for i in four_of(self._held)])
         return found
 
 
