@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -119,6 +120,23 @@ def test_the_paper_s_rates_are_what_its_steps_go_by(schedule_of: Callable[..., S
 def test_steps_that_are_asked_for_are_done(schedule_of: Callable[..., Schedule]) -> None:
     for stage in ON_A_CPU:
         assert schedule_of(stage, "nano", steps=7).steps == 7
+
+
+@pytest.mark.parametrize("stage", [refinement, sharpening, lips_encoder])
+def test_a_stage_that_joint_has_trained_on_is_not_put_back(
+    stage: ModuleType, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(work / "weights", weights)
+    (weights / "editor_joint.state.safetensors").touch()
+    before = {file.name: file.read_bytes() for file in weights.iterdir()}
+    stage.main(work / "latents", weights, "nano", steps=1)
+    assert {file.name: file.read_bytes() for file in weights.iterdir()} == before
+    assert "editor_joint.state.safetensors" in capsys.readouterr().out, "what to delete to train it again"
+    (weights / "editor_joint.state.safetensors").unlink()
+    monkeypatch.setattr(stage, "train", no_training)
+    with pytest.raises(Handed):
+        stage.main(work / "latents", weights, "nano", steps=1)
 
 
 def test_the_paper_s_autoencoder_is_distilled_as_its_preset_says(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from flashlips_edge.training.expression import ExpressionFile, load_expression
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.loop import Losses, Schedule, train
+from flashlips_edge.training.order import trained_on
 from flashlips_edge.training.pace import pace
 from flashlips_edge.training.pairs import Batch, draw, load_people, person_weights
 from flashlips_edge.training.views import look
@@ -100,6 +101,8 @@ def main(
     expression: ExpressionFile = None,
 ) -> None:
     """Fine-tune the editor without a mask."""
+    if trained_on("refinement", weights, backbone):
+        return
     sizes = load_preset(preset)
     given = load_expression(expression, weights)
     plain = editor_loss(sizes, weights, vgg19, vggface2, sdxl)

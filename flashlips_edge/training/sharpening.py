@@ -24,6 +24,7 @@ from flashlips_edge.training.expression import ExpressionFile, ExpressionGraph, 
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File
 from flashlips_edge.training.latents import SdxlFolder
 from flashlips_edge.training.loop import Losses, Schedule, train
+from flashlips_edge.training.order import trained_on
 from flashlips_edge.training.pace import pace
 from flashlips_edge.training.pairs import Batch, draw, load_people, person_weights
 from flashlips_edge.training.refinement import MASKED_SHARE, SET_WEIGHT
@@ -67,6 +68,8 @@ def main(
     expression: ExpressionFile = None,
 ) -> None:
     """Sharpen the editor."""
+    if trained_on("sharp", weights, backbone):
+        return
     sizes = load_preset(preset)
     if "sharpening_rate" not in sizes["training"]:
         raise UserError(f"--preset {preset}: has no sharpening_rate, as the paper has no such stage; take nano or edge")
