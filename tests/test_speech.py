@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashlips_edge.media.audio_file import read_audio
-from flashlips_edge.speech.features import N_MELS, SAMPLES_PER_STEP, log_mel, steps_of
-from flashlips_edge.speech.silence import LEAD_STEPS, Fade, silence_weight
+from flashlips_edge.speech.features import N_MELS, SAMPLE_RATE_HZ, SAMPLES_PER_STEP, log_mel, steps_of
+from flashlips_edge.speech.silence import LEAD_STEPS, Fade, silence_weight, speech_steps
+
+SPEECH = Path(__file__).parents[1] / "flashlips_edge" / "assets" / "speech.flac"
 
 
 @given(samples=st.integers(0, 5000))
@@ -55,6 +57,18 @@ def test_speech_in_the_words_and_silence_after_them(data_path: Callable[[str], P
         after.append(weight[spoken[-1][1] + 6 :].mean())
     assert np.mean(within) < 0.15
     assert np.mean(after) > 0.85
+
+
+def test_a_moment_of_digital_silence_at_either_end_changes_nothing_seconds_away() -> None:
+    """Files that were cut or encoded have one."""
+    speech = read_audio(SPEECH)
+    hum = 1 + 0.5 * np.sin(np.arange(len(speech)) / SAMPLE_RATE_HZ * 2 * np.pi * 1.3)
+    noise = 0.01 * hum * np.random.default_rng(0).standard_normal(len(speech))
+    sound = (speech + noise)[: len(speech) // SAMPLES_PER_STEP * SAMPLES_PER_STEP].astype(np.float32)
+    alone = speech_steps(sound)
+    before = speech_steps(np.concatenate([np.zeros(SAMPLES_PER_STEP, np.float32), sound]))[1:]
+    after = speech_steps(np.concatenate([sound, np.zeros(125, np.float32)]))[: len(alone)]
+    assert (before != alone).sum() <= 3 and (after != alone).sum() <= 3, "of 183 steps"
 
 
 def test_the_mouth_is_closed_200_ms_after_the_last_word() -> None:

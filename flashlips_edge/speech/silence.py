@@ -9,7 +9,7 @@ from flashlips_edge.speech.features import MELS_PER_STEP, log_mel
 
 SPEECH_BANDS = slice(8, 64)  # about 300 to 4500 Hz of the 80 mel bands
 ABOVE_FLOOR = 0.9  # bel (log10 of power) above the surrounding noise floor
-BELOW_LOUD = 2.7  # bel under the surrounding loud parts that are still speech
+BELOW_LOUD = 3.0  # bel under the surrounding loud parts that are still speech
 ABSOLUTE_FLOOR = -2.6  # bel of mel power, about -65 dBFS of speech
 STEADY = 0.05  # bel: a level that varies less than this over 0.4 s is a machine, not a voice
 SURROUNDING = 300  # feature frames, 3 s to either side
@@ -61,6 +61,7 @@ class Fade:
 
 
 def _windows(values: np.ndarray, radius: int) -> np.ndarray:
-    """Every value's surroundings [N, 2*radius+1], edges repeated; radius at most the length."""
+    """Every value's surroundings [N, 2*radius+1], mirrored at the ends, where one value repeated would outvote the others; radius at most
+    the length."""
     radius = min(radius, len(values))
-    return sliding_window_view(np.pad(values, radius, mode="edge"), 2 * radius + 1)
+    return sliding_window_view(np.pad(values, radius, mode="symmetric"), 2 * radius + 1)
