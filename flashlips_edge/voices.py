@@ -9,12 +9,14 @@ import os
 import select
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
 import soxr
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.live.room import wait_for_room
 from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound
 from flashlips_edge.media.camera import Camera
 from flashlips_edge.media.frames import Frame
@@ -27,7 +29,6 @@ from flashlips_edge.pump.stage import LOOK_NS, Stage
 from flashlips_edge.session import LipSync
 from flashlips_edge.tts.voice import Voice as TextVoice
 
-AHEAD_NS = 4 * SECOND_NS  # of sound that wait to be heard, where more is at hand
 PCM_BYTES = 1 << 14  # read from a pipe at a time, at most
 HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 
@@ -81,7 +82,7 @@ def recorded_voice(sound: Sound, clock: Clock, repeat: bool = False) -> Voice:
     def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int]]:
         while True:
             for start in range(0, len(sound.samples), sound.sample_rate_hz):
-                _wait_for_room(face, clock)
+                wait_for_room(face, clock)
                 yield sound.samples[start : start + sound.sample_rate_hz], sound.sample_rate_hz
             if not repeat:
                 return
@@ -94,7 +95,7 @@ def text_voice(voice: TextVoice, text: str, clock: Clock) -> Voice:
 
     def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int]]:
         for pcm, rate_hz in voice.say(text):
-            _wait_for_room(face, clock)
+            wait_for_room(face, clock)
             yield pcm, rate_hz
 
     return Voice(pieces, voice.stop)
@@ -104,12 +105,16 @@ class _Blocks(Protocol):
     def read(self, timeout_ns: int) -> np.ndarray: ...
 
 
-def live_voice(source: Microphone | PcmStream) -> Voice:
-    """Sound as it comes from a microphone or a pipe, mono at 16 kHz."""
+def live_voice(source: Microphone | PcmStream, clock: Clock) -> Voice:
+    """Sound as it comes from a microphone, or from a pipe, which is held back where it is faster; mono at 16 kHz."""
     source.__enter__()
 
     def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int]]:
         heard = False
+        if isinstance(source, Microphone):
+            with suppress(TimeoutError, ClosedError):
+                while True:  # what it heard while the networks were loading is late
+                    source.read(0)
         while True:
             try:
                 block = source.read(LOOK_NS)
@@ -120,6 +125,8 @@ def live_voice(source: Microphone | PcmStream) -> Voice:
                     raise UserError("--audio -: standard input held no sound; give raw PCM, s16le, mono") from None
                 return
             heard = heard or len(block) > 0
+            if isinstance(source, PcmStream):
+                wait_for_room(face, clock)
             yield block, SPEECH_RATE_HZ
 
     return Voice(pieces, lambda: source.__exit__(None, None, None))
@@ -201,11 +208,3 @@ class PcmStream:
             yield self._resample.resample_chunk(samples, last=not chunk)
             if not chunk:
                 break
-
-
-def _wait_for_room(face: LipSync, clock: Clock) -> None:
-    """Until less than AHEAD_NS of sound waits to be heard, or the session is closed."""
-    turn = threading.Condition()
-    while face.waiting_ns > AHEAD_NS and not face.closed:
-        with turn:
-            clock.wait(turn, clock.now_ns() + LOOK_NS)

@@ -45,6 +45,7 @@ class StandIn:
         self.width, self.height = width, height
         self.now = StandInStats()
         self.clip, self.stuck = "idle", ()
+        self.waiting_ns, self.closed = 0, False
         self.pushed: list[tuple[np.ndarray, int]] = []
         self.asked: list[str] = []
         self.sinks: dict[str, Any] = {}

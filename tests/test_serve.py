@@ -31,6 +31,7 @@ from flashlips_edge.pump.counters import Counters  # noqa: E402
 from flashlips_edge.serve import app, client, messages, webrtc  # noqa: E402
 from flashlips_edge.serve.feed import Subscriber  # noqa: E402
 from flashlips_edge.serve.logs import JsonFormatter  # noqa: E402
+from flashlips_edge.serve.speaker import Speaker  # noqa: E402
 from flashlips_edge.session import LipSync  # noqa: E402
 
 TOKEN = "correct-horse-battery"
@@ -352,6 +353,39 @@ def test_a_text_is_spoken_and_an_interruption_ends_it() -> None:
 
     with serving(session, voice=voice) as url:
         talk(url, conversation)
+
+
+class Behind(StandIn):
+    """A session that has more to say than it can take, until `behind` is cleared."""
+
+    def __init__(self) -> None:
+        self.behind, self.asked_for_room = True, threading.Semaphore(0)
+        super().__init__()
+
+    @property
+    def waiting_ns(self) -> int:
+        self.asked_for_room.release()
+        return 5 * SECOND_NS if self.behind else 0
+
+    @waiting_ns.setter
+    def waiting_ns(self, _: int) -> None: ...
+
+
+def test_a_long_text_waits_for_room_instead_of_being_cut_off_and_an_interruption_ends_the_wait() -> None:
+    session, voice = Behind(), SlowVoice()
+    speaker = Speaker(session, voice)  # type: ignore[arg-type]
+    voice.more.release(3)
+    assert speaker.say("one three")
+    for _ in range(2):
+        assert session.asked_for_room.acquire(timeout=DEADLINE_S), "it looks again and again"
+    assert not session.pushed
+    speaker.interrupt()
+    assert speaker.say("four")
+    session.behind = False
+    while "say_silence" not in session.asked:
+        threading.Event().wait(0.01)
+    assert [int(pcm[0]) for pcm, _ in session.pushed] == [4] and speaker.problem is None
+    speaker.close()
 
 
 def test_without_the_token_nothing_but_the_page_is_given() -> None:

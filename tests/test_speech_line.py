@@ -298,6 +298,18 @@ def test_more_than_five_minutes_do_not_wait(live):
 
 
 def test_thousands_of_tiny_pieces_are_refused_before_they_pile_up(live):
-    with pytest.raises(UserError, match="512 pieces wait"):
-        for _ in range(600):
+    with pytest.raises(UserError, match="16384 pieces wait"):
+        for _ in range(20_000):
             live.speech.push(np.zeros(16, np.float32), 16_000)
+
+
+def test_a_whole_text_pushed_at_once_in_small_pieces_is_said_to_its_end(monkeypatch):
+    """As a synthesised voice gives it, far faster than it is heard: 1500 pieces of 20 ms."""
+    live = Watched(monkeypatch, seconds=33)
+    pcm = voice(30)
+    for start in range(0, len(pcm), 320):
+        live.speech.push(pcm[start : start + 320], 16_000)
+    live.speech.end_sentence()
+    live.run(32 * SECOND)
+    assert np.abs(live.sound).sum() / RATE_HZ == pytest.approx(np.abs(pcm).sum() / 16_000, rel=0.01)
+    assert abs(live.delay_ms()) <= 40 and live.mouths()[-1] == CLOSED

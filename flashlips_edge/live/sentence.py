@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flashlips_edge.live.inflow import Inflow
+from flashlips_edge.pump.samples import Samples
 from flashlips_edge.talking.lips import STEP_NS, SpeechToLips
 
 
@@ -30,7 +31,7 @@ class Sentence:
     sound: int = 0  # samples placed for the ear
     start_ns: int | None = None  # in media time, once placed
     held: list[np.ndarray] = field(default_factory=list)  # sound that waits for the first lips
-    unheard: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # at 16 kHz, not yet given to the lips
+    unheard: Samples = field(default_factory=Samples)  # at 16 kHz, not yet given to the lips
     steps: int = 0  # of lips, placed
     silence_ns: int = 0  # added since something was pushed
     ended: bool = False

@@ -29,7 +29,8 @@ from flashlips_edge.talking.networks import Networks
 LOOK_AHEAD_STEPS = 2  # 80 ms of the speech that follows are heard before a step of lips is given ...
 AT_ONCE_NS = SECOND_NS // 2  # ... unless at least this much is pushed at once:
 MORE_LOOK_AHEAD_STEPS = 4
-WAITING = 512  # pushes that wait to be taken up
+WAITING = 16_384  # pushes that wait to be taken up: what WAITING_NS allows, in pieces of 20 ms
+TAKEN_AT_ONCE = 64  # of them, in one poll
 WAITING_NS = 300 * SECOND_NS  # sound that waits to be heard, at most
 MARGIN_NS = 50_000_000  # from the first lips of a sentence to its first sound: a picture is made in between
 URGENT_NS = 20_000_000  # lips that are missing this soon before they are heard hear silence instead of waiting
@@ -134,7 +135,12 @@ class SpeechLine:
 
     def poll(self) -> int:
         """Take up what was pushed, make the lips that are due; gives the nanoseconds until there is more to do."""
-        self._take_up()
+        more = self._take_up()
+        wait_ns = self._go_on(more)
+        return 0 if more else wait_ns
+
+    def _go_on(self, more: bool) -> int:
+        """Make the lips that are due; ``more`` waits to be taken up. Gives the nanoseconds until the next are."""
         now_ns = self._playback.position_ns()
         self.counters.left += self._lips.forget(now_ns - KEPT_NS)
         self._measure(now_ns)
@@ -144,7 +150,7 @@ class SpeechLine:
         if sentence.start_ns is not None and sentence.lips_end_ns > now_ns + AHEAD_NS:
             return LISTEN_NS
         if not (ready := min(len(sentence.unheard) // SAMPLES_PER_STEP, AT_ONCE_STEPS) * SAMPLES_PER_STEP):
-            if not self._needs_silence(sentence, now_ns):
+            if more or not self._needs_silence(sentence, now_ns):
                 return LISTEN_NS
             self._add_silence(sentence)
             ready = SAMPLES_PER_STEP
@@ -164,12 +170,13 @@ class SpeechLine:
             self._waiting_ns += length_ns
         self._wake()
 
-    def _take_up(self) -> None:
-        while True:
+    def _take_up(self) -> bool:
+        """Some of what was pushed; gives whether there may be more."""
+        for _ in range(TAKEN_AT_ONCE):
             try:
                 push = self._pushes.get(0)
             except TimeoutError:
-                return
+                return False
             with self._lock:
                 self._waiting_ns -= len(push.samples) * SECOND_NS // push.sample_rate_hz
                 if push.epoch != self.epoch:
@@ -178,6 +185,7 @@ class SpeechLine:
                     self._only_hear(push)
                 elif self._sentence is not None or not push.last:
                     self._take(push)
+        return True
 
     def _take(self, push: Push) -> None:
         if self._sentence is None:
@@ -211,7 +219,7 @@ class SpeechLine:
 
     def _hear(self, sentence: Sentence, for_ear: np.ndarray, for_lips: np.ndarray) -> int | None:
         """Queue sound for the lips and, once the sentence has its place, for the ear; gives its media time."""
-        sentence.unheard = np.concatenate([sentence.unheard, for_lips])
+        sentence.unheard.put(for_lips)
         if sentence.start_ns is None:
             sentence.held.append(for_ear)
             return None
@@ -224,11 +232,10 @@ class SpeechLine:
     def _make(self, sentence: Sentence, count: int) -> None:
         """The lips that the next samples make possible, and their place in media time."""
         sentence.to_lips.speak_as(*self._face())
-        lips = sentence.to_lips.push(sentence.unheard[:count])
+        lips = sentence.to_lips.push(sentence.unheard.take(count))
         with self._lock:
             if sentence is not self._sentence:  # interrupted, or recovered, meanwhile
                 return
-            sentence.unheard = sentence.unheard[count:]
             if len(lips) and sentence.start_ns is None:
                 self._start(sentence)
             now_ns = self._playback.position_ns()

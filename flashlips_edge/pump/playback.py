@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
 from flashlips_edge.pump.clock import SECOND_NS, Clock
+from flashlips_edge.pump.samples import Samples
 
 LONGEST_NS = 2 * SECOND_NS  # taken at once, at most
 FADE_NS = 5_000_000  # from sound to silence at an interruption, so that it does not click
@@ -26,8 +26,7 @@ class Playback:
         self.latency_ns = 0
         self._clock, self._tap = clock, tap
         self._lock = threading.Lock()
-        self._queue: deque[np.ndarray] = deque()
-        self._queued = 0
+        self._queue = Samples()
         self._taken = 0
         self._block = 0  # samples of the last take, and when its first one left
         self._block_ns = clock.now_ns()
@@ -41,7 +40,7 @@ class Playback:
     @property
     def queued_ns(self) -> int:
         """How much sound waits to be taken."""
-        return self._queued * SECOND_NS // self.sample_rate_hz
+        return len(self._queue) * SECOND_NS // self.sample_rate_hz
 
     def position_ns(self) -> int:
         """What is heard now, in media time; never goes back, and stands still while the output takes nothing."""
@@ -51,12 +50,12 @@ class Playback:
     def put(self, samples: np.ndarray, not_before_ns: int = 0) -> int:
         """Queue float32 [n]; gives the media time at which they will be heard: not before the given one, there is silence up to it."""
         with self._lock:
-            end = self._taken + self._queued
+            end = self._taken + len(self._queue)
             gap = -(-not_before_ns * self.sample_rate_hz // SECOND_NS) - end
             if gap > 0:
-                self._append(np.zeros(gap, np.float32))
-            start = self._taken + self._queued
-            self._append(samples)
+                self._queue.put(np.zeros(gap, np.float32))
+            start = self._taken + len(self._queue)
+            self._queue.put(samples)
         return start * SECOND_NS // self.sample_rate_hz
 
     def take(self, count: int, late_ns: int = 0) -> np.ndarray:
@@ -64,17 +63,8 @@ class Playback:
         with self._lock:
             start = self._taken
             block = np.zeros(count, np.float32)
-            filled = 0
-            while filled < count and self._queue:
-                head = self._queue[0]
-                part = head[: count - filled]
-                block[filled : filled + len(part)] = part
-                filled += len(part)
-                if len(part) == len(head):
-                    self._queue.popleft()
-                else:
-                    self._queue[0] = head[len(part) :]
-            self._queued -= filled
+            sound = self._queue.take(count)
+            block[: len(sound)] = sound
             self._taken += count
             self._block, self._block_ns = count, self._clock.now_ns() - late_ns
         if self._tap is not None:
@@ -84,16 +74,10 @@ class Playback:
     def flush(self) -> int:
         """Forget what is queued, but for a fade; gives the media time that is heard now."""
         with self._lock:
-            fade = np.concatenate([*self._queue, np.zeros(0, np.float32)])[: FADE_NS * self.sample_rate_hz // SECOND_NS]
+            fade = self._queue.take(FADE_NS * self.sample_rate_hz // SECOND_NS)
             self._queue.clear()
-            self._queued = 0
-            self._append(fade * np.linspace(1, 0, len(fade), dtype=np.float32))
+            self._queue.put(fade * np.linspace(1, 0, len(fade), dtype=np.float32))
             return self._position() * SECOND_NS // self.sample_rate_hz
-
-    def _append(self, samples: np.ndarray) -> None:
-        if len(samples):
-            self._queue.append(samples)
-            self._queued += len(samples)
 
     def _position(self) -> int:
         since = (self._clock.now_ns() - self._block_ns - self.latency_ns) * self.sample_rate_hz // SECOND_NS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from flashlips_edge.live.room import wait_for_room
 from flashlips_edge.pump.clock import SECOND_NS, MonotonicClock
 from flashlips_edge.pump.mailbox import Mailbox
 from flashlips_edge.pump.stage import Stage
@@ -28,7 +29,8 @@ class Speaker:
         self._session, self._voice = session, voice
         self._turn = threading.Lock()
         self._interruptions = 0
-        self._texts: Mailbox[tuple[int, str]] = Mailbox(MonotonicClock(), bound=WAITING, newest_wins=False)
+        self._clock = MonotonicClock()
+        self._texts: Mailbox[tuple[int, str]] = Mailbox(self._clock, bound=WAITING, newest_wins=False)
         self._stage = Stage("voice", self._texts, self._say)
         self._stage.start()
 
@@ -58,6 +60,7 @@ class Speaker:
         interruptions, text = item
         try:
             for pcm, sample_rate_hz in self._voice.say(text):
+                wait_for_room(self._session, self._clock, lambda: interruptions != self._interruptions)
                 with self._turn:  # nothing is pushed once `interrupt` has returned
                     if interruptions != self._interruptions:
                         return

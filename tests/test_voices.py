@@ -1,0 +1,97 @@
+"""What moves the lips of a live run: sound is held back where it comes faster than it is heard, and what is late is not said."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sound_devices import SoundDevices
+
+from flashlips_edge.live.room import AHEAD_NS
+from flashlips_edge.media import microphone
+from flashlips_edge.media.audio_file import SPEECH_RATE_HZ
+from flashlips_edge.pump.clock import SECOND_NS, MonotonicClock
+from flashlips_edge.voices import PcmStream, live_voice
+
+DEADLINE_S = 30.0
+
+
+class Ear:
+    """A session that hears nothing until `hears` is set; what was pushed waits."""
+
+    def __init__(self) -> None:
+        self.pushed: list[np.ndarray] = []
+        self.hears, self.asked = threading.Event(), threading.Semaphore(0)
+        self.closed = False
+
+    @property
+    def waiting_ns(self) -> int:
+        self.asked.release()
+        return 0 if self.hears.is_set() else sum(map(len, self.pushed)) * SECOND_NS // SPEECH_RATE_HZ
+
+    def push_audio(self, pcm: np.ndarray, sample_rate_hz: int) -> None:
+        assert sample_rate_hz == SPEECH_RATE_HZ
+        self.pushed.append(pcm)
+
+    def say_silence(self) -> None: ...
+
+    @property
+    def said_everything(self) -> bool:
+        return True
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(int(DEADLINE_S / 0.01)):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(f"not within {DEADLINE_S} s")
+
+
+def test_a_pipe_that_is_faster_than_speech_is_held_back_and_said_to_its_end() -> None:
+    """A text-to-speech program writes a minute of speech in a second."""
+    reading, writing = os.pipe()
+    sound = np.arange(60 * SPEECH_RATE_HZ, dtype="<i2").tobytes()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(sound)
+
+    ear, writer = Ear(), threading.Thread(target=write)
+    voice = live_voice(PcmStream(reading, SPEECH_RATE_HZ, MonotonicClock()), MonotonicClock())
+    writer.start()
+    voice.start(ear)  # type: ignore[arg-type]
+    until(lambda: ear.waiting_ns > AHEAD_NS)
+    while ear.asked.acquire(blocking=False):
+        pass
+    assert ear.asked.acquire(timeout=DEADLINE_S) and ear.asked.acquire(timeout=DEADLINE_S), "it looks again and again"
+    assert ear.waiting_ns < AHEAD_NS + SECOND_NS
+    ear.hears.set()
+    until(lambda: voice.ended)
+    assert sum(map(len, ear.pushed)) == pytest.approx(60 * SPEECH_RATE_HZ, abs=SPEECH_RATE_HZ // 100)
+    voice.close()
+    writer.join(DEADLINE_S)
+    os.close(reading)
+
+
+def test_what_a_microphone_heard_before_the_face_was_there_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be said two seconds late, and all that follows too."""
+    devices = SoundDevices()
+    monkeypatch.setitem(sys.modules, "sounddevice", devices)
+    source = microphone.find(MonotonicClock())
+    assert source is not None
+    ear, voice = Ear(), live_voice(source, MonotonicClock())
+    ear.hears.set()
+    (stream,) = devices.streams
+    for _ in range(100):
+        stream.speak(0.1)
+    voice.start(ear)  # type: ignore[arg-type]
+    until(lambda: source.counters.left >= 100)
+    stream.speak(0.5)
+    until(lambda: len(ear.pushed) == 1)
+    assert ear.pushed[0][0] == pytest.approx(0.5)
+    voice.close()
