@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.interrupt import Interrupt
 from flashlips_edge.live.stats import Stats
+from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.recorder import Recorder
 from flashlips_edge.media.virtual_camera import VirtualCamera
 from flashlips_edge.media.window import Window
@@ -20,6 +23,7 @@ from flashlips_edge.session import LipSync
 from flashlips_edge.voices import Voice
 
 FILE, CAMERA = "file", "virtual camera"
+PATIENCE_S = 2.0  # without a first frame; then it is said why
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def lip_sync_live(
 ) -> LiveReport:
     """Let `face` speak with `voice`; ends with it, with Ctrl-C, the window, or after `seconds`, always with a file that plays.
 
+    The voice starts with the first frame; until it comes, the window is black and what is wrong is said on standard error.
     virtual_camera   a device, or "" for the first that is free. UserError leaves nothing behind.
     """
     start = time.perf_counter()
@@ -66,13 +71,24 @@ def lip_sync_live(
             face.add_sink(FILE, Recorder(out, face.frame_rate, argument="--out"))
         stop = stack.enter_context(Interrupt())
         stack.callback(voice.close)
+        progress = stack.enter_context(tqdm(desc="live", unit="frame"))
+        newest = black = Frame(np.zeros((face.height, face.width, 3), np.uint8))
         started = False
-        for frame in tqdm(face.frames(), desc="live", unit="frame"):
-            if face.ready and not started:
+        said: set[str] = set()
+        for frame in face.frames_or_none():
+            if frame is not None:
+                newest = frame
+                progress.update()
+            passed_s = time.perf_counter() - start
+            if newest is black and passed_s >= PATIENCE_S:
+                for sentence in set(face.stats().problems.values()) - said:
+                    progress.write(sentence, sys.stderr)
+                    said.add(sentence)
+            if face.ready and newest is not black and not started:
                 voice.start(face)
                 started = True
-            shown = window is None or window.show(frame)
-            over = seconds is not None and time.perf_counter() - start >= seconds
+            shown = window is None or window.show(newest)
+            over = seconds is not None and passed_s >= seconds
             if stop.requested or over or not shown or (started and voice.ended):
                 break
         stats = face.stats()

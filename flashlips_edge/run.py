@@ -124,9 +124,10 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--seconds {options.seconds:g} is out of range: more than 0")
     if options.text is not None and not options.text.strip():
         raise UserError(f"--text {options.text!r}: there is nothing to say in it")
-    for name in ("avatar", "audio", "driver", "camera"):
-        if options.out is not None and options.out.exists() and _same(options.out, getattr(options, name)):
-            raise UserError(f"--out {options.out} is what --{name} reads: give another place")
+    if options.out is not None and options.out.is_dir():
+        raise UserError(f"--out {options.out}: this is a folder; give the name of a file, .mp4, .m4v or .mov")
+    if options.out is not None and (reader := _reader(options, options.out)) is not None:
+        raise UserError(f"--out {options.out} is what --{reader} reads: give another place")
     if options.display and (missing := window.why_none()) is not None:
         raise UserError(f"--display: {missing}")
     if _driver_camera(options) == "":
@@ -177,7 +178,7 @@ def _run_recording(options: argparse.Namespace) -> Report:
         sound = read_sound(options.audio, "--audio")
     with Talker(open_bundle(bundle, options.require_signature), options.threads, options.detector) as talker:
         report = lip_sync_recording(talker, video, sound, driver, options.out, options.display)
-        if talker.avatar is not None and talker.avatar.identity is None:
+        if not talker.knows_face:
             _say(f"--avatar {options.avatar}: no face was found in it; its frames were passed on unchanged")
         return report
 
@@ -223,13 +224,13 @@ def _voice(options: argparse.Namespace, clock: Clock) -> Voice:
     if options.text is not None:
         return text_voice(open_voice(options.voice), options.text, clock)
     if options.audio == "-":
-        return live_voice(PcmStream(_standard_input().fileno(), options.sample_rate or SPEECH_RATE_HZ, clock))
+        return live_voice(PcmStream(_standard_input().fileno(), options.sample_rate or SPEECH_RATE_HZ, clock), clock)
     if options.audio is not None:
         return recorded_voice(read_sound(options.audio, "--audio"), clock)
     found = microphone.find(clock)
     if found is not None:
         _say("lips from the microphone")
-        return live_voice(found)
+        return live_voice(found, clock)
     _say(f"lips from the bundled speech, over and over: {microphone.why_none()}")
     return recorded_voice(read_sound(SPEECH), clock, repeat=True)
 
@@ -239,7 +240,8 @@ def _out(options: argparse.Namespace) -> Path | None:
     if options.out is not None or options.display or options.virtual_camera is not None:
         return options.out
     if not is_live(options) or options.driver is not None:
-        return DEFAULT_FOLDER / f"{Path(options.avatar or CAMERA_OUT).resolve().stem}.mp4"
+        out = DEFAULT_FOLDER / f"{Path(options.avatar or CAMERA_OUT).resolve().stem}.mp4"
+        return _free(out) if out.is_dir() or _reader(options, out) is not None else out
     if window.why_none() is None:
         options.display = True
         return None
@@ -254,8 +256,13 @@ def _free(path: Path) -> Path:
     return path if not path.exists() else next(other for other in numbers if not other.exists())
 
 
-def _same(out: Path, source: str | None) -> bool:
-    return source is not None and Path(source).exists() and out.samefile(source)
+def _reader(options: argparse.Namespace, out: Path) -> str | None:
+    """The name of the option that reads the file `out`, or all of its folder; None if none does."""
+    for name in ("avatar", "audio", "driver", "camera"):
+        source = getattr(options, name)
+        if source is not None and out.exists() and Path(source).exists() and (out.samefile(source) or out.parent.samefile(source)):
+            return name
+    return None
 
 
 def _driver_camera(options: argparse.Namespace) -> str | None:

@@ -219,13 +219,17 @@ class LipSync:
 
     def frames(self) -> Iterator[Frame]:
         """The newest frame, again and again, until the session is closed. Each call's iterator is a reader of its own."""
+        return (frame for frame in self.frames_or_none() if frame is not None)
+
+    def frames_or_none(self) -> Iterator[Frame | None]:
+        """`frames`, and None whenever no frame came for a quarter of a second: for a reader that looks at other things too."""
         reader = self._new_reader()
         try:
             while True:
                 try:
                     yield reader.get(LOOK_NS)
                 except TimeoutError:
-                    continue
+                    yield None
                 except ClosedError:
                     return
         finally:

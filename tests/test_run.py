@@ -21,11 +21,13 @@ from clips import write_clip
 from faces import camera, face, mouth_level, number_of, numbered, speech, write_faces, write_speech
 from tiny_bundle import tiny_bundle
 
-from flashlips_edge import run
+from flashlips_edge import live_run, run
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.media.audio_file import read_sound
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.talking import avatar as avatar_module
+from flashlips_edge.talking.talker import Talker
 
 SECOND_NS = 1_000_000_000
 
@@ -112,6 +114,25 @@ def test_the_place_of_the_result_has_a_default(lip_sync, media):
     assert 10 <= len(frames_of(Path("out/face.mp4"))) <= 12  # AAC comes in blocks of 64 ms
 
 
+@pytest.mark.parametrize("option", ["--avatar", "--audio"])
+def test_the_default_place_is_never_what_is_read(lip_sync, media, option):
+    Path("out").mkdir()
+    source = Path(shutil.copy(media / "face.mp4", "out/face.mp4"))
+    words = {"--avatar": media / "face.mp4", "--audio": media / "speech.wav", option: source}
+    assert lip_sync(*(word for pair in words.items() for word in pair)) == 0
+    assert source.read_bytes() == (media / "face.mp4").read_bytes()
+    assert len(frames_of(Path("out/face-2.mp4"))) >= 10
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_it_is_said_where_no_face_was_found(lip_sync, media, monkeypatch, capsys, late):
+    monkeypatch.setattr(avatar_module, "KEPT_BYTES", 1)
+    pictures = [np.full((240, 320, 3), 90, np.uint8)] * 5 + [face()] * (5 if late else 0)
+    write_clip(Path("late.mp4"), size=(320, 240), images=pictures)
+    assert lip_sync("--avatar", "late.mp4", "--audio", media / "speech.wav", "--out", "result.mp4") == 0
+    assert ("no face was found" in capsys.readouterr().err) != late
+
+
 def test_another_face_drives(lip_sync, media, tmp_path):
     driver = write_faces(tmp_path / "driver.mp4", 15, 30, sound=speech(0.5), image=face(2))
     assert lip_sync("--avatar", media / "face.mp4", "--driver", driver, "--out", "result.mp4") == 0
@@ -160,6 +181,51 @@ def test_a_camera_alone_writes_until_ctrl_c_and_says_what_it_does(bundle, tmp_pa
     assert out.startswith(b"out/camera.mp4\n")
     assert len(frames_of(tmp_path / "out/camera.mp4")) >= 1
     assert read_sound(tmp_path / "out/camera.mp4").samples.size
+
+
+@pytest.fixture
+def dark(tmp_path) -> Path:
+    """What a camera with its lens covered shows."""
+    return write_clip(tmp_path / "dark.mp4", images=[np.zeros((48, 64, 3), np.uint8)] * 10)
+
+
+def test_a_camera_that_is_dark_from_the_start_is_named_and_stops_at_ctrl_c(bundle, media, dark, tmp_path):
+    process = start(bundle, tmp_path, "--camera", dark, "--audio", media / "speech.wav", "--out", "result.mp4")
+    read_until(process, b"dark.mp4: its picture has been black for 1 s")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == run.WRONG_USE
+    assert err.endswith(b"--out result.mp4: no frame came, so nothing was written\n")
+    assert not (tmp_path / "result.mp4").exists()
+
+
+def test_a_camera_that_is_dark_from_the_start_ends_after_its_seconds(lip_sync, media, dark):
+    assert lip_sync("--camera", dark, "--audio", media / "speech.wav", "--seconds", 0.1, "--out", "result.mp4") == run.WRONG_USE
+    assert not Path("result.mp4").exists()
+
+
+def test_a_camera_that_is_dark_from_the_start_ends_with_its_window(lip_sync, media, dark, monkeypatch, capsys):
+    shown = []
+
+    class ClosedSoon:
+        def __init__(self, title: str):
+            pass
+
+        def __enter__(self) -> ClosedSoon:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def show(self, frame: Frame) -> bool:
+            shown.append(frame.image)
+            return len(shown) < 2
+
+    monkeypatch.setattr(live_run, "Window", ClosedSoon)
+    monkeypatch.setattr(run.window, "why_none", lambda: None)
+    assert lip_sync("--camera", dark, "--audio", media / "speech.wav", "--display") == 0
+    assert len(shown) == 2 and not np.any(shown)
+    assert "0 frames in" in capsys.readouterr().out
 
 
 def test_a_camera_listens_to_a_pipe(bundle, tmp_path):
@@ -224,6 +290,17 @@ def test_ctrl_c_leaves_a_file_that_plays(bundle, media, tmp_path):
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+def test_ctrl_c_before_the_first_frame_leaves_nothing(lip_sync, media, monkeypatch, capsys):
+    def use_avatar(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Talker, "use_avatar", use_avatar)
+    assert lip_sync("--avatar", media / "face.mp4", "--audio", media / "speech.wav", "--out", "result.mp4") == run.STOPPED
+    assert capsys.readouterr().err == "flashlips_edge.run: stopped before anything was written\n"
+    assert list(Path().iterdir()) == []
+
+
 def test_a_file_that_breaks_off_is_used_as_far_as_it_goes(lip_sync, media, tmp_path):
     whole = write_clip(tmp_path / "whole.mp4", images=numbered(40), size=(320, 240), options={"crf": "8", "g": "5"})
     data = whole.read_bytes()
@@ -268,6 +345,8 @@ WRONG = {
     "no such voice": (f"{FACE} --text Hello --voice parrot:x", "--voice parrot:x: give espeak:LANGUAGE"),
     "loudspeaker without a live run": (f"{FACE} {SPEECH} --loudspeaker", "--loudspeaker is for a live run"),
     "the result is the source": (f"{FACE} {SPEECH} --out {{media}}/face.mp4", "is what --avatar reads: give another place"),
+    "the result is in the source": (f"--avatar {{media}} {SPEECH} --out {{media}}/face.mp4", "is what --avatar reads: give another place"),
+    "the result is a folder": (f"{FACE} {SPEECH} --out {{bad}}/folder.mp4", "--out {bad}/folder.mp4: this is a folder"),
     "driver without a camera": (f"{FACE} --driver camera:", "--driver camera: names no camera"),
     "no camera": ("--camera /dev/video99", "--camera /dev/video99: there is no such device"),
     "no stream": ("--camera http://127.0.0.1:9/", "--camera http://127.0.0.1:9/: it cannot be opened"),
@@ -288,6 +367,7 @@ def bad(tmp_path_factory, media) -> Path:
     (folder / "text.mp4").write_text("This is a letter, not a video.\n" * 20)
     (folder / "empty.mp4").touch()
     (folder / "folder").mkdir()
+    (folder / "folder.mp4").mkdir()
     (folder / "broken.mp4").write_bytes((media / "face.mp4").read_bytes()[:3000])
     write_faces(folder / "mute.mp4", 3)
     soundfile.write(folder / "none_said.wav", np.zeros(0, np.float32), 16_000)

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from clips import write_clip
 from faces import HEIGHT, MOUTH, WIDTH, face, mouth_level, number_of, speech, write_faces
 from tiny_bundle import tiny_bundle
 
@@ -109,6 +110,19 @@ def test_frames_without_a_face_pass_unchanged(talker, tmp_path):
             assert np.array_equal(source.image, result.image)
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_a_face_is_known_however_late_it_comes(talker, tmp_path, monkeypatch, late):
+    monkeypatch.setattr(avatar_module, "KEPT_BYTES", 3 * WIDTH * HEIGHT * 3 // 2)
+    pictures = [np.full((HEIGHT, WIDTH, 3), 90, np.uint8)] * 5 + [face()] * (5 if late else 0)
+    avatar = talker.use_avatar(write_clip(tmp_path / "late.mp4", size=(WIDTH, HEIGHT), images=pictures))
+    assert avatar.identity is None and not talker.knows_face
+    talker.push_audio(speech(0.4))
+    talker.finish()
+    frames = list(talker.frames())
+    assert talker.knows_face == late
+    assert (mouth_level(frames[9].image) > mouth_level(face()) + 10) == late
+
+
 def test_pull_frame_waits_for_the_speech_and_ends_with_it(talker, clip):
     talker.use_avatar(clip)
     assert talker.pull_frame() is None
@@ -197,8 +211,8 @@ def test_closing_ends_every_thread(bundle, clip):
     assert threading.active_count() == before
 
 
-def test_a_folder_of_pictures_is_an_avatar(talker, tmp_path):
-
+def test_a_folder_of_pictures_is_an_avatar_whatever_is_hidden_in_it(talker, tmp_path):
+    (tmp_path / ".result.mp4").touch()  # one that is being written
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), face()[:, :, ::-1])
     assert talker.use_avatar(tmp_path).frame_rate == Fraction(25)

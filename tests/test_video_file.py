@@ -75,6 +75,21 @@ def test_missing_times_become_one_frame_after_another(tmp_path: Path):
     assert (steps == 40_000_000).all()
 
 
+def test_a_time_that_comes_twice_is_put_one_frame_later(tmp_path: Path):
+    stamps = [0, 1, 2, 2, 3, 4]  # of 1001/30000 s: the third is no whole number of nanoseconds, and rounded down
+    with av.open(str(tmp_path / "twice.ts"), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=NTSC, width=64, height=48)
+        stream.codec_context.max_b_frames = 0
+        pictures = [av.VideoFrame.from_ndarray(corners()) for _ in stamps]
+        packets = [packet for picture in [*pictures, None] for packet in stream.encode(picture)]
+        for i, (packet, stamp) in enumerate(zip(packets, stamps, strict=True)):
+            packet.time_base, packet.pts, packet.dts = Fraction(1, 90_000), 3003 * stamp, 3003 * (i - 1)
+            container.mux(packet)
+    times = [frame.pts_ns for frame in VideoFile(tmp_path / "twice.ts")]
+    assert times == pytest.approx([i * 1e9 / NTSC for i in (0, 1, 2, 3, 3, 4)], abs=2)
+    assert all(a < b for a, b in pairwise(times))
+
+
 @pytest.mark.parametrize(
     ("matrix", "turn"),
     [

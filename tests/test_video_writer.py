@@ -76,6 +76,14 @@ def test_variable_times_are_kept(tmp_path_factory, steps: list[int]):
     assert [f.pts_ns for f in VideoFile(path)] == pytest.approx(times, abs=6_000)
 
 
+def test_times_that_hardly_differ_are_taken(tmp_path: Path):
+    times = [0, STEP_NS - 1, STEP_NS, 2 * STEP_NS]
+    with VideoWriter(tmp_path / "out.mp4", 64, 48, RATE) as writer:
+        for pts_ns in times:
+            writer.write(corners(), pts_ns)
+    assert [f.pts_ns for f in VideoFile(tmp_path / "out.mp4")] == pytest.approx(times, abs=12_000)
+
+
 @pytest.mark.parametrize("size", [(640, 480), (1280, 720)], ids=["BT.601", "BT.709"])
 @pytest.mark.parametrize("rgb", [(255, 255, 255), (0, 0, 0), (200, 40, 40), (40, 180, 60), (40, 60, 200), (180, 130, 100)])
 def test_colours_come_back(tmp_path: Path, size: tuple[int, int], rgb: tuple[int, int, int]):
@@ -172,6 +180,18 @@ def test_interrupt_leaves_a_file_that_plays_with_its_sound_cut(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def test_interrupt_before_the_first_frame_leaves_nothing(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "out.mp4", 64, 48, RATE):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_may_hold_a_colon(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(list(VideoFile(write(Path("talk:1.mp4"), n=3)))) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["talk:1.mp4"]
+
+
 def test_failure_leaves_what_was_there_before(tmp_path: Path):
     path = tmp_path / "out.mp4"
     path.write_bytes(b"precious")
@@ -198,6 +218,13 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         VideoWriter(tmp_path / "file" / "out.mp4", 64, 48, RATE)
+
+
+def test_a_folder_in_its_place_is_one_sentence(tmp_path: Path):
+    (tmp_path / "out.mp4").mkdir()
+    with pytest.raises(UserError, match=r"out\.mp4: it cannot be written: Is a directory"):
+        write(tmp_path / "out.mp4", n=3)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path):

@@ -26,7 +26,8 @@ class Clip:
         self.path, self._argument = Path(path), argument
         self._files = [self.path]
         if self.path.is_dir():
-            self._files = sorted(file for file in self.path.iterdir() if file.suffix.lower()[1:] in SUFFIXES)
+            files = (file for file in self.path.iterdir() if not file.name.startswith("."))  # one that is being written, or the system's
+            self._files = sorted(file for file in files if file.suffix.lower()[1:] in SUFFIXES)
             if not self._files:
                 raise UserError(f"{argument} {path}: the folder holds no picture and no video; its files may be {', '.join(SUFFIXES)}")
         with VideoFile(self._files[0], argument) as video:

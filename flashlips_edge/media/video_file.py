@@ -102,8 +102,8 @@ class VideoFile:
             for decoded in decode(container, stream):
                 pts_ns = last_ns + step_ns
                 if decoded.pts is not None:
-                    exact = (decoded.pts - self._start) * stream.time_base * SECOND_NS
-                    pts_ns = round(exact) if exact > last_ns else pts_ns
+                    stamp_ns = round((decoded.pts - self._start) * stream.time_base * SECOND_NS)
+                    pts_ns = stamp_ns if stamp_ns > last_ns else pts_ns
                 pts_ns = last_ns = max(0, pts_ns)
                 yield Frame.of_yuv(_upright(colour.to_yuv420p(decoded, *self._coded_size), self._turn), pts_ns)
 

@@ -31,7 +31,7 @@ class VideoWriter:
 
     width, height    the file has exactly this size. 4:2:0 H.264 knows only even sizes, so an odd one is coded 4:4:4
     frame_rate       nominal; every frame keeps its own pts_ns (they must rise, from 0 or later), exact for any rate
-                     that is a fraction, to 6 microseconds for other times
+                     that is a fraction, to 6 microseconds for other times, if they are 12 or more apart
     audio            float32 [N] or [N, channels] in -1..1 with its rate, heard from pts 0 on; it may start empty and
                      grow by `write_audio`. It may be shorter or longer than the pictures
     pixel_aspect     width of a pixel over its height, as VideoFile gives it
@@ -39,7 +39,7 @@ class VideoWriter:
     comment          what a player shows; by default that the lips are synthetic
 
     Colour tags are the first frame's. Leaving `with` by Ctrl-C finishes a file that plays, its sound cut where the
-    pictures end; by any other exception nothing is left.
+    pictures end; by any other exception, or before the first frame, nothing is left.
 
     Raises UserError in one sentence naming `argument` and the path: a suffix that is not mp4, m4v or mov, a place that
     cannot be written, a disk that is full, no frame at all.
@@ -68,7 +68,7 @@ class VideoWriter:
         self._ticks_hz = self._frame_rate.numerator * -(-90_000 // self._frame_rate.numerator)
         self._sound = None if audio is None else SoundTrack(*audio)
         self._container: av.container.OutputContainer | None = None
-        self._last_tick = -1
+        self._last_ns = self._last_tick = -1
         self._closed = False
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(atomic_path(self.path))
@@ -79,12 +79,13 @@ class VideoWriter:
         pts_ns = frame.pts_ns if pts_ns is None else pts_ns
         if (frame.width, frame.height) != (self.width, self.height):
             raise ValueError(f"frame is {frame.width} x {frame.height}, the file {self.width} x {self.height}")
-        tick = round(Fraction(pts_ns * self._ticks_hz, SECOND_NS))
-        if tick <= self._last_tick:
+        if pts_ns <= self._last_ns:
             raise ValueError(f"pts_ns {pts_ns} does not come after the last frame's")
+        # two frames may be less than a tick apart
+        tick = max(round(Fraction(pts_ns * self._ticks_hz, SECOND_NS)), self._last_tick + 1)
         with failing(self.path, self._argument):
             container = self._container or self._open(frame)
-            self._last_tick = tick
+            self._last_ns, self._last_tick = pts_ns, tick
             container.mux(self._pictures.encode(frame, tick))
             if self._sound:
                 container.mux(self._sound.encode(self._end_s()))
@@ -111,7 +112,8 @@ class VideoWriter:
             self.abort()
             raise
         self._closed = True
-        self._stack.close()
+        with failing(self.path, self._argument):
+            self._stack.close()
 
     def abort(self) -> None:
         """Give up: nothing is left at `path`."""
@@ -128,14 +130,17 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.close(cut_sound=kind is not None)
+        if kind is None:
+            self.close()
+        elif issubclass(kind, KeyboardInterrupt) and self._container is not None:
+            self.close(cut_sound=True)
         else:
             self.abort()
 
     def _open(self, first: Frame) -> av.container.OutputContainer:
         """Start the file; the encoder's colour tags are the first frame's."""
-        container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        # what comes before a colon in a relative name is a protocol to FFmpeg
+        container = av.open(str(self._temporary.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
         container.metadata["comment"] = self._comment
         self._pictures = PictureTrack(container, first, self._frame_rate, self._ticks_hz, self._options, self._pixel_aspect)
         if self._sound is not None:

@@ -134,6 +134,11 @@ class Talker:
         return self.speak(target)
 
     @property
+    def knows_face(self) -> bool:
+        """Whether a face has been found: in the avatar's first pictures, or in one that was to be edited."""
+        return self._identity.identity is not None
+
+    @property
     def ended(self) -> bool:
         """Whether the avatar has given its last frame of this speech."""
         return self.end_ns is not None and self._peek().frame.pts_ns >= self.end_ns
