@@ -32,6 +32,7 @@ from flashlips_edge.engines.tensorrt import load_library
 from flashlips_edge.errors import UserError
 from flashlips_edge.models import presets
 from flashlips_edge.models.presets import load_preset
+from flashlips_edge.training.ship import CONSTANTS, NETWORKS
 from kernels.chips import TABLES
 from kernels.command import command
 from kernels.precision import INTERPRETED
@@ -44,6 +45,7 @@ from targets.stages import Stages, code, digest, digests, versions
 ROOT = Path(__file__).resolve().parent.parent
 OUT = Path("work/targets")
 AS_INITIALISED = "none"  # of weights
+EXPORTED = (*(f"{name}.safetensors" for name in NETWORKS), CONSTANTS, "MODEL_CARD.md")  # of what training leaves in a folder of weights
 NO_LOW = "none"  # of formats
 DRAWN, RECORDINGS = "the synthetic head", "recorded faces"
 
@@ -178,7 +180,7 @@ def build(order: Order, say: Callable[[str], None]) -> tuple[Bundle, bool]:
 
 def all_inputs(order: Order) -> dict[str, Any]:
     """What each stage's result depends on: weights, sizes, tables, code, versions."""
-    weights = digests(order.weights.glob("*"), order.weights) if order.weights else {}
+    weights = digests((path for name in EXPORTED if (path := order.weights / name).is_file()), order.weights) if order.weights else {}
     preset = digests([presets.FOLDER / f"{order.preset}.yaml"], presets.FOLDER)
     tools = versions("torch", "onnx", "numpy")
     shared = ("flashlips_edge/*.py", "flashlips_edge/engines/*.py")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,3 +88,23 @@ def test_throughput_says_what_is_drawn_what_is_used_and_what_it_costs(
     assert row["preset"] == "nano" and row["batch"] == 4 and row["drawn_per_second"] > 0 and row["used_per_second"] > 0
     assert 3 * 1.5 < row["gflop_per_sample"] < 10, "editor and half of the decoder, forwards and backwards, and the teacher"
     assert f"draw {row['drawn_per_second']:8.1f} samples/s" in capsys.readouterr().out
+
+
+def test_what_many_workers_had_ready_before_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that take a second for a batch each, begin together, and wait for nobody."""
+    now = 0.0
+
+    class Loader:
+        def __init__(self, *_: Any, sampler: range, num_workers: int, **__: Any) -> None:
+            self.sampler, self.workers = sampler, num_workers
+
+        def __iter__(self) -> Iterator[None]:
+            nonlocal now
+            for index in self.sampler:
+                now = index // self.workers + 1.0
+                yield
+
+    monkeypatch.setattr(throughput, "DataLoader", Loader)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
+    for workers in (1, 24):
+        assert throughput.drawn_per_second(lambda _: None, 20, 4, workers) == 4 * workers

@@ -1,4 +1,4 @@
-"""The benchmark of engines: what it reports holds together, and a prediction is the roofline's."""
+"""The benchmark of engines: what it reports holds together, and a prediction is the roofline's. That of a GPU's frame: a way that fails."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[build]'")
 
-from benchmarks import engines
-from flashlips_edge.bundle import Bundle
-from flashlips_edge.errors import UserError
-from kernels.table import find_target
+from benchmarks import engines, gpu_frame  # noqa: E402
+from flashlips_edge.bundle import Bundle  # noqa: E402
+from flashlips_edge.errors import UserError  # noqa: E402
+from kernels.table import find_target  # noqa: E402
 
 
 def test_a_few_frames_are_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,3 +96,26 @@ def test_power_is_asked_for_while_the_networks_run(monkeypatch: pytest.MonkeyPat
 def test_a_target_without_a_bundle_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="make engine TARGET=orin PRESET=nano"):
         engines.find_bundle(find_target("orin"), "nano", tmp_path)
+
+
+def test_a_way_that_fails_costs_no_other_its_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delattr(torch.nn.functional, "scaled_mm", raising=False)  # as before torch 2.10
+    monkeypatch.setattr(gpu_frame, "autoencoders", lambda preset, _: {"ours": gpu_frame.Autoencoder(**preset["autoencoder"])})
+    rows = list(gpu_frame.rows_of("nano", [1], ["fp8", "bf16"], "cpu", None))
+    assert [(row["editor"], row["way"]) for row in rows] == [("U-Net", "bf16"), ("transformer", "bf16")]
+    assert all(row["error"] < gpu_frame.WRONG for row in rows)
+    assert capsys.readouterr().err.count("fp8 is left out: torch ") == 1
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_product_in_fp8_is_handed_rows(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a transposed map, which at batch 1 lies by columns: a GPU refuses those."""
+    taken: list[bool] = []
+
+    def product(x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        taken.append(x.is_contiguous())
+        return torch.zeros(len(x), 32)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_mm", product, raising=False)
+    linear = gpu_frame.Fp8Linear(torch.nn.Linear(16, 32).requires_grad_(False))
+    assert linear(torch.randn(batch, 16, 5, 4).flatten(2).transpose(1, 2)).shape == (batch, 20, 32) and taken == [True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.models.networks import networks  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.training import __main__ as chain  # noqa: E402
-from flashlips_edge.training import grow  # noqa: E402
+from flashlips_edge.training import grow, ship  # noqa: E402
 from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
 from flashlips_edge.training.editor import Backbone, EditorTask  # noqa: E402
 
@@ -110,6 +111,32 @@ def test_where_there_is_only_a_unet_a_transformer_starts_with_its_ends(tmp_path:
     models = networks(load_preset("nano"))
     load_weights(grow.start_file(out, Backbone.TRANSFORMER), models["editor_transformer"])
     assert torch.equal(models["editor_transformer"].residual.weight, editor.residual.weight)
+
+
+def test_a_folder_s_own_networks_are_not_replaced(tmp_path: Path) -> None:
+    trained, shipped, out = tmp_path / "trained", tmp_path / "shipped", tmp_path / "out"
+    models = networks(load_preset("nano"))
+    for name, model in models.items():
+        save_weights(trained / f"{name}.safetensors", model)
+    (trained / "lips.json").write_text("{}")
+    ship.main(trained, shipped)
+    shutil.copytree(shipped, out)  # in half precision
+    for _ in range(2):  # as after a run that was killed
+        grow.main(shipped, "nano", out, "nano", Backbone.TRANSFORMER)
+
+    def refused(what: str) -> None:
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        with pytest.raises(UserError, match=rf"--start .*shipped: .*out has another {what}; take --start .*out, or another --work"):
+            grow.main(shipped, "nano", out, "nano", Backbone.TRANSFORMER)
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+    (out / "autoencoder.safetensors").unlink()
+    (out / "lips.json").write_text('{"opening": []}')
+    refused("lips.json")
+    with torch.no_grad():
+        next(models["lips_encoder"].parameters()).add_(0.1)
+    save_weights(out / "lips_encoder.safetensors", models["lips_encoder"])
+    refused("lips_encoder.safetensors, lips.json")
 
 
 def test_without_a_trained_editor_it_says_what_is_missing(tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installe
 from test_audio_to_lips import write_clip  # noqa: E402
 from test_training import write_person  # noqa: E402
 
+from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.models.networks import networks  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
+from flashlips_edge.training import __main__ as chain  # noqa: E402
 from flashlips_edge.training import (  # noqa: E402
     audio_to_lips,
     autoencoder,
     distil_autoencoder,
     editor,
+    grow,
     joint,
     latents,
     lips_encoder,
@@ -31,7 +34,7 @@ from flashlips_edge.training import (  # noqa: E402
     sharpening,
 )
 from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
-from flashlips_edge.training.editor import EditorTask  # noqa: E402
+from flashlips_edge.training.editor import Backbone, EditorTask  # noqa: E402
 from flashlips_edge.training.lips_teacher import TeacherTask  # noqa: E402
 from flashlips_edge.training.loop import Schedule  # noqa: E402
 
@@ -137,6 +140,26 @@ def test_a_stage_that_joint_has_trained_on_is_not_put_back(
     monkeypatch.setattr(stage, "train", no_training)
     with pytest.raises(Handed):
         stage.main(work / "latents", weights, "nano", steps=1)
+
+
+def test_a_lips_encoder_follows_the_backbone_that_learned_first(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "nano"
+    shutil.copytree(work / "weights", weights)
+    for stage in (autoencoder, editor):
+        monkeypatch.setattr(stage, "main", lambda *_, **__: pytest.fail("hours are spent"))
+    refused = r"--backbone editor_transformer: .*editor_task\.safetensors is there; name another --work, or use --start"
+    with pytest.raises(UserError, match=refused):
+        chain.main(work=tmp_path, stages="autoencoder,editor", backbone=Backbone.TRANSFORMER)
+    with pytest.raises(UserError, match=refused):
+        lips_encoder.main(work / "latents", weights, "nano", backbone=Backbone.TRANSFORMER)
+    begun: list[str] = []
+    monkeypatch.setattr(grow, "main", lambda *_: begun.append("grow"))
+    monkeypatch.setattr(joint, "main", lambda *_, **__: begun.append("joint"))
+    chain.main(work=tmp_path, stages="grow,joint", backbone=Backbone.TRANSFORMER, start=weights)
+    assert begun == ["grow", "joint"]
+    (weights / "editor_transformer_joint.state.safetensors").touch()
+    monkeypatch.setattr(lips_encoder, "train", lambda *_, **__: pytest.fail("it puts back what the transformer listens to"))
+    lips_encoder.main(work / "latents", weights, "nano")
 
 
 def test_the_paper_s_autoencoder_is_distilled_as_its_preset_says(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

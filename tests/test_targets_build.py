@@ -158,6 +158,21 @@ def test_other_weights_give_another_bundle(cpu: Path, weights: Path, tmp_path: P
     assert other.manifest["build"] != Bundle.open(cpu / "cpu" / "small").manifest["build"]
 
 
+def test_what_training_leaves_beside_its_networks_makes_no_bundle_old(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "trained"
+    shutil.copytree(weights, folder)
+    order = building.ordered("cpu", "small", str(folder), "none", None, tmp_path)
+    before = building.all_inputs(order)
+    for name in ("tensorboard/events", "editor_joint.state.safetensors", "editor_joint.jsonl", "editor_joint.png"):
+        write_bytes(folder / name, b"a step further")
+    assert building.all_inputs(order) == before
+    for name in ("editor.safetensors", "lips.json", "MODEL_CARD.md"):
+        write_bytes(folder / name, b"another")
+        assert building.all_inputs(order) != before, name
+        shutil.copyfile(weights / name, folder / name)
+    assert building.all_inputs(order) == before
+
+
 @pytest.mark.parametrize("place", ["_export", "_lower", "write_manifest", "put"])
 def test_a_killed_build_leaves_the_old_bundle_and_the_next_one_ends(place: str, weights: Path, tmp_path: Path) -> None:
     old, _, _ = make("cpu", None, tmp_path)

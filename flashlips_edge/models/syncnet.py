@@ -139,10 +139,11 @@ def sync_score(network: SyncNet, crops: np.ndarray, mel: np.ndarray, reach: int 
     steps = min(len(crops), len(mel) // MELS_PER_STEP)
     if steps < reach + SPAN:
         raise ValueError(f"picture and sound share {steps} steps of 40 ms; {reach + SPAN} are the least that can be compared")
-    mouths = torch.from_numpy(mouths_of(crops)).float() / 255
+    device = next(network.parameters()).device
+    mouths = torch.from_numpy(mouths_of(crops)).to(device).float() / 255
     video = network.watch(mouths[None])[0]
-    sound = network.hear(torch.from_numpy(mel[: len(mel) // MELS_PER_STEP * MELS_PER_STEP])[None])[0]
-    alike = (video.float() @ sound.float().T).float().numpy()  # [T - 4, T' - 4]
+    sound = network.hear(torch.from_numpy(mel[: len(mel) // MELS_PER_STEP * MELS_PER_STEP]).to(device)[None])[0]
+    alike = (video.float() @ sound.float().T).float().cpu().numpy()  # [T - 4, T' - 4]
     table = np.full((len(alike), 2 * reach + 1), np.nan, np.float32)  # similarity of each step at each offset
     for column, offset in enumerate(range(-reach, reach + 1)):
         diagonal = np.diagonal(alike, offset)

@@ -45,6 +45,7 @@ from flashlips_edge.training.editor import Backbone, BackboneOption
 from flashlips_edge.training.expression import ExpressionFile, load_expression
 from flashlips_edge.training.feature_files import Vgg19File, VggFace2File, check_terms, feature_networks
 from flashlips_edge.training.latents import SdxlFolder
+from flashlips_edge.training.order import check_backbone
 from flashlips_edge.training.pace import Pace, at
 
 DATA = Path(os.environ.get("FLASHLIPS_DATA", "../shared/data")) / "train"
@@ -132,6 +133,8 @@ def main(
         raise UserError(f"--stages {unknown[0]!r} is not one of {', '.join(every)}")
     if "clips" in chosen and not data.exists():
         raise UserError(f"--data {data}: no such folder or file; name one with training videos, or a file of training.pack")
+    if {"editor", "lips-encoder"} & set(chosen):
+        check_backbone(weights, backbone)
     if vgg19 is not None or vggface2 is not None:
         check_terms(load_preset(preset)["loss"], vgg19, vggface2)
         feature_networks(vgg19, vggface2)  # a wrong file is said now, not after the hours before it is needed

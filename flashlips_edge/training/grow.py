@@ -12,7 +12,6 @@ such as the shipped ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,7 @@ from flashlips_edge.models.editor import Editor
 from flashlips_edge.models.networks import networks
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.references import ReferenceAttention
-from flashlips_edge.training.checkpoint import load_weights, save_weights
+from flashlips_edge.training.checkpoint import load_weights, read_tensors, save_weights
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import Backbone, BackboneOption
 from flashlips_edge.training.ship import CONSTANTS
@@ -106,14 +105,28 @@ def _backbone_of(start: Path, wanted: Backbone) -> Backbone:
     return there[0] if len(there) == 1 else wanted
 
 
-def keep(start: Path, weights: Path, models: Iterable[tuple[str, nn.Module]]) -> None:
-    """Copy networks that the larger preset has alike. Raises UserError for one that is missing or of another size."""
-    for name, model in models:
+def keep(start: Path, weights: Path, models: dict[str, nn.Module]) -> None:
+    """Copy networks that the larger preset has alike. Raises UserError for one that is missing or of another size, and for another one
+    in its place; then nothing is written."""
+    for name, model in models.items():
         load_weights(start / f"{name}.safetensors", model)
-        save_weights(weights / f"{name}.safetensors", model)
     if not (start / CONSTANTS).is_file():
         raise UserError(f"--start {start}: {CONSTANTS} is missing; run the stage lips-encoder there first")
-    write_bytes(weights / CONSTANTS, (start / CONSTANTS).read_bytes())
+    constants = (start / CONSTANTS).read_bytes()
+    others = [path.name for name, model in models.items() if (path := weights / f"{name}.safetensors").exists() and not _holds(path, model)]
+    if (weights / CONSTANTS).exists() and (weights / CONSTANTS).read_bytes() != constants:
+        others.append(CONSTANTS)
+    if others:
+        raise UserError(f"--start {start}: {weights} has another {', '.join(others)}; take --start {weights}, or another --work")
+    for name, model in models.items():
+        save_weights(weights / f"{name}.safetensors", model)
+    write_bytes(weights / CONSTANTS, constants)
+
+
+def _holds(path: Path, model: nn.Module) -> bool:
+    """Whether a file has the model's weights, in whatever precision it keeps them."""
+    ours, theirs = model.state_dict(), read_tensors(path)
+    return ours.keys() == theirs.keys() and all(torch.equal(value.float(), theirs[name].float()) for name, value in ours.items())
 
 
 def main(
@@ -131,7 +144,7 @@ def main(
     grow_editor(small, large)
     make_folder(weights)
     models = networks(load_preset(preset))
-    keep(start, weights, [(name, models[name]) for name in KEPT])
+    keep(start, weights, {name: models[name] for name in KEPT})
     save_weights(start_file(weights, backbone), large)
     part = "an editor" if theirs is backbone else f"the ends of an editor ({theirs.value})"
     print(f"{weights}: {', '.join(KEPT)} of {start}; {part} to start from")

@@ -28,7 +28,7 @@ from flashlips_edge.training.command import StepsOption, command
 from flashlips_edge.training.editor import Backbone, BackboneOption, EditorTask
 from flashlips_edge.training.expression import ExpressionFile, load_expression
 from flashlips_edge.training.loop import Losses, Schedule, on, train
-from flashlips_edge.training.order import trained_on
+from flashlips_edge.training.order import check_backbone, trained_on
 from flashlips_edge.training.pairs import Person, load_people, person_weights, picture
 from flashlips_edge.training.views import look
 
@@ -127,6 +127,7 @@ def main(
     expression: ExpressionFile = None,
 ) -> None:
     """Distil the lips encoder."""
+    check_backbone(weights, backbone)
     if trained_on("lips_encoder", weights, backbone):
         return
     sizes = load_preset(preset)

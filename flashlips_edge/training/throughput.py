@@ -31,12 +31,12 @@ from flashlips_edge.training.boxes import lower_row
 from flashlips_edge.training.command import command
 from flashlips_edge.training.editor import MASKED_SHARE, Backbone, BackboneOption, EditorLoss, EditorTask, LowerDecoder
 from flashlips_edge.training.feature_files import feature_networks
-from flashlips_edge.training.loop import AHEAD, Batches, fabric_of_environment, worker_count
+from flashlips_edge.training.loop import AHEAD, Batches, Draw, fabric_of_environment, worker_count
 from flashlips_edge.training.losses import LossWeights, ReconstructionLoss
 from flashlips_edge.training.pairs import Person, draw
 
 PEOPLE, FRAMES = 64, 40
-WARM_UP = 2  # batches
+WARM_UP = 2  # steps
 
 
 def make_people(preset: dict[str, Any], folder: Path) -> list[Person]:
@@ -56,14 +56,23 @@ def make_people(preset: dict[str, Any], folder: Path) -> list[Person]:
     return [Person(path) for path in sorted(folder.iterdir())]
 
 
-def per_second(batches: Iterator[Any], count: int, samples: int) -> float:
-    """Samples a second over ``count`` batches of ``samples``, after the first few."""
-    for _ in range(WARM_UP):
+def per_second(batches: Iterator[Any], first: int, count: int, samples: int) -> float:
+    """Samples a second over ``count`` batches of ``samples``, after the ``first``."""
+    for _ in range(first):
         next(batches)
     start = time.perf_counter()
     for _ in range(count):
         next(batches)
     return count * samples / (time.perf_counter() - start)
+
+
+def drawn_per_second(batch: Draw, count: int, samples: int, workers: int) -> float:
+    """Samples a second that the workers draw, over ``count`` batches or four of each worker. The first are those that they had ready
+    before the clock ran, and so many are asked for beyond the last, so that no worker idles while it runs."""
+    ahead, count = workers * AHEAD, max(count, 4 * workers)
+    sampler = range(ahead + count + ahead)
+    loader = DataLoader(Batches(batch, 0), batch_size=None, sampler=sampler, num_workers=workers, prefetch_factor=AHEAD)
+    return per_second(iter(loader), ahead, count, samples)
 
 
 def measure(name: str, backbone: Backbone, count: int, samples: int | None = None, workers: int | None = None) -> dict[str, Any]:
@@ -76,8 +85,7 @@ def measure(name: str, backbone: Backbone, count: int, samples: int | None = Non
         for person in people:
             _ = person.mouths  # found once for each person, which training has behind it after its first minute
         batch = partial(draw, people, np.full(PEOPLE, 1 / PEOPLE), count=samples, masked_share=MASKED_SHARE)
-        loader = DataLoader(Batches(batch, 0), batch_size=None, sampler=range(count + WARM_UP), num_workers=workers, prefetch_factor=AHEAD)
-        drawn = per_second(iter(loader), count, samples)
+        drawn = drawn_per_second(batch, count, samples, workers)
         ready = batch(np.random.default_rng(0))
     task = EditorTask(preset, backbone).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decoder = LowerDecoder(Autoencoder(**preset["autoencoder"]).decoder, lower_row(preset))
@@ -106,7 +114,7 @@ def measure(name: str, backbone: Backbone, count: int, samples: int | None = Non
         "batch": samples,
         "workers": workers,
         "drawn_per_second": round(drawn, 1),
-        "used_per_second": round(per_second(steps(), count, samples), 1),
+        "used_per_second": round(per_second(steps(), WARM_UP, count, samples), 1),
         "gflop_per_sample": round(counter.get_total_flops() / samples / 1e9, 1),
     }
 
