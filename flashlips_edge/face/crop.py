@@ -75,19 +75,23 @@ def paste_patch(image: np.ndarray, crop: Crop, edited: np.ndarray, region: Regio
         return 0, 0, image[:0, :0].copy()
     size = crop.image.shape[0]
     change = edited.astype(np.float32) - crop.image
-    amount = cv2.GaussianBlur(np.abs(change).max(2), (0, 0), size / BLUR)
-    replaced = np.clip((amount - CHANGE_LOW) / (CHANGE_HIGH - CHANGE_LOW), 0, 1)
+    red, green, blue = cv2.split(np.abs(change))
+    amount = cv2.GaussianBlur(cv2.max(cv2.max(red, green), blue), (0, 0), size / BLUR)
     mask = feather(size, region)
-    layers = np.dstack([change * mask[:, :, None], replaced * mask])  # [S, S, 4]
+    replaced = np.clip((amount - CHANGE_LOW) / (CHANGE_HIGH - CHANGE_LOW), 0, 1) * mask
     back = crop.transform.astype(np.float64).copy()
     back[:, 2] += back[:, :2] @ (left, top)
-    shape = (right - left, bottom - top)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    layers = cv2.warpAffine(layers, back, shape, flags=flags, borderMode=cv2.BORDER_CONSTANT)
-    coarse = cv2.warpAffine(crop.image, back, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    source = image[top:bottom, left:right].astype(np.float32)
-    detail = source - coarse
-    return left, top, np.clip(source + layers[:, :, :3] - layers[:, :, 3:] * detail + 0.5, 0, 255).astype(np.uint8)
+
+    def in_frame(layer: np.ndarray, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(layer, back, (right - left, bottom - top), flags=flags, borderMode=border)
+
+    # by OpenCV, whose passes over a large face take a quarter of NumPy's time
+    source = image[top:bottom, left:right]
+    detail = cv2.subtract(source, in_frame(crop.image, cv2.BORDER_REPLICATE), dtype=cv2.CV_32F)
+    lost = cv2.multiply(detail, cv2.merge([in_frame(replaced)] * 3), dst=detail)
+    added = cv2.subtract(in_frame(change * mask[:, :, None]), lost, dst=lost)
+    return left, top, cv2.add(source, added, dtype=cv2.CV_8U)
 
 
 def paste(image: np.ndarray, crop: Crop, edited: np.ndarray, region: Region = MOUTH) -> np.ndarray:
