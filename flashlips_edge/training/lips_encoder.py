@@ -128,10 +128,10 @@ def main(
 ) -> None:
     """Distil the lips encoder."""
     check_backbone(weights, backbone)
+    sizes, given = load_preset(preset), load_expression(expression, weights)
     if trained_on("lips_encoder", weights, backbone):
         return
-    sizes = load_preset(preset)
-    task = EditorTask(sizes, backbone, load_expression(expression, weights))
+    task = EditorTask(sizes, backbone, given)
     load_weights(weights / f"{backbone.value}_task.safetensors", task)
     people, held_out = load_people(latents)
     check_known(people, latents)

@@ -101,10 +101,10 @@ def main(
     expression: ExpressionFile = None,
 ) -> None:
     """Fine-tune the editor without a mask."""
-    if trained_on("refinement", weights, backbone):
-        return
     sizes = load_preset(preset)
     given = load_expression(expression, weights)
+    if trained_on("refinement", weights, backbone):
+        return
     plain = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
     frozen, task = EditorTask(sizes, backbone, given), EditorTask(sizes, backbone, given)

@@ -68,12 +68,12 @@ def main(
     expression: ExpressionFile = None,
 ) -> None:
     """Sharpen the editor."""
-    if trained_on("sharp", weights, backbone):
-        return
     sizes = load_preset(preset)
     if "sharpening_rate" not in sizes["training"]:
         raise UserError(f"--preset {preset}: has no sharpening_rate, as the paper has no such stage; take nano or edge")
     given = load_expression(expression, weights)
+    if trained_on("sharp", weights, backbone):
+        return
     plain = editor_loss(sizes, weights, vgg19, vggface2, sdxl)
     people, held_out = load_people(latents)
     references, training = sizes[backbone.value]["references"], sizes["training"]
