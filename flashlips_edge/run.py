@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return WRONG_USE
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: stopped before anything was written", file=sys.stderr)
+        print(f"{PROGRAM}: stopped; no unfinished file is left", file=sys.stderr)
         return STOPPED
     print(report)
     return STOPPED if report.interrupted else 0

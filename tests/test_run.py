@@ -297,7 +297,7 @@ def test_ctrl_c_before_the_first_frame_leaves_nothing(lip_sync, media, monkeypat
 
     monkeypatch.setattr(Talker, "use_avatar", use_avatar)
     assert lip_sync("--avatar", media / "face.mp4", "--audio", media / "speech.wav", "--out", "result.mp4") == run.STOPPED
-    assert capsys.readouterr().err == "flashlips_edge.run: stopped before anything was written\n"
+    assert capsys.readouterr().err == "flashlips_edge.run: stopped; no unfinished file is left\n"
     assert list(Path().iterdir()) == []
 
 

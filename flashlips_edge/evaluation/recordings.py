@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ class Recording:
         """The whole frames, uint8 RGB [H, W, 3], at these positions of the clip, in their order in the video."""
         wanted = set(self.numbers[which].tolist())
         with VideoFile(self.path) as video:
-            return [frame.image for number, frame in enumerate(video) if number in wanted]
+            return [frame.image for number, frame in enumerate(islice(video, max(wanted) + 1)) if number in wanted]
 
 
 def recorded_at(clip: Recording, track: np.ndarray, pts_ns: np.ndarray) -> np.ndarray:
