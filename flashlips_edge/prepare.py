@@ -28,11 +28,12 @@ from flashlips_edge.talking import prepared
 from flashlips_edge.talking.avatar_folder import BUNDLE, CLIP_NAME, IDLE, AvatarFolder, write_record
 from flashlips_edge.talking.identity import evenly
 from flashlips_edge.talking.networks import Networks
-from flashlips_edge.talking.prepared import PreparedClip
+from flashlips_edge.talking.prepared import IDENTITY, PreparedClip
 
 PROGRAM = "flashlips_edge.prepare"
 STOPPED, WRONG_USE = 130, 2
 IDLE_VIDEO = "IDLE_VIDEO"
+TAKEN = (IDLE, Path(IDENTITY).stem)  # names of the folder's own
 SECOND_FACE = 0.5  # of the first one's width: smaller ones are far behind, or none at all
 SEVERAL_SHARE = 0.5  # of the pictures that were looked at
 
@@ -157,8 +158,8 @@ def _named(words: Sequence[str]) -> dict[str, str | Path]:
     clips: dict[str, str | Path] = {}
     for word in words:
         name, _, video = word.partition("=")
-        if not video or not CLIP_NAME.fullmatch(name) or name == IDLE:
-            raise UserError(f"--clip {word}: give NAME=VIDEO, the name of small letters, digits, - and _, and not {IDLE}")
+        if not video or not CLIP_NAME.fullmatch(name) or name in TAKEN:
+            raise UserError(f"--clip {word}: give NAME=VIDEO, the name of small letters, digits, - and _, and not {' or '.join(TAKEN)}")
         if name in clips:
             raise UserError(f"--clip {word}: there are two clips of that name; give each its own")
         clips[name] = video

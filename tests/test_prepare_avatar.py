@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from clips import clicks, write_clip
@@ -41,18 +42,11 @@ def idle(tmp_path: Path) -> Path:
     return write_faces(tmp_path / "idle.mp4", 10)
 
 
-def with_boxes(path: Path, columns: int) -> None:
-    """The file with so many columns of the boxes."""
+def changed(path: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Rewrite arrays of the file."""
     with np.load(path) as arrays:
         found = dict(arrays)
-    np.savez(path, **{**found, "boxes": found["boxes"][:, :columns]})
-
-
-def with_back_to(path: Path, picture: np.generic) -> None:
-    """The file of a clip that goes back to another picture of the idle clip."""
-    with np.load(path) as arrays:
-        found = dict(arrays)
-    np.savez(path, **{**found, "back_to": picture})
+    np.savez(path, **{**found, **{name: change(found[name]) for name, change in changes.items()}})
 
 
 def words(idle: Path, out: Path, bundle: Path, *more: str) -> list[str]:
@@ -87,7 +81,7 @@ def test_a_tilted_head_is_kept_and_an_older_folder_has_none(idle: Path, bundle: 
     found["boxes"][:, 4] = 0.25
     np.savez(path, **found)
     assert [box.angle for box in load(tmp_path / "ada", "idle").boxes if box] == [0.25] * 10
-    with_boxes(path, 4)
+    changed(path, boxes=lambda boxes: boxes[:, :4])
     assert [box.angle for box in load(tmp_path / "ada", "idle").boxes if box] == [0.0] * 10
 
 
@@ -206,6 +200,7 @@ def test_a_video_that_will_not_do_is_refused(
         ({"--detector": "none.onnx"}, "no such file; give a YuNet"),
         ({"--threads": "0"}, "out of range"),
         ({"--clip": "nod"}, "give NAME=VIDEO"),
+        ({"--clip": "identity=idle.mp4"}, "and not idle or identity"),
         ({"--what": "x"}, "--help names every option"),
     ],
 )
@@ -252,11 +247,21 @@ def test_ctrl_c_leaves_nothing(idle: Path, bundle: Path, tmp_path: Path, monkeyp
         ("idle.npz", lambda path: path.write_bytes(path.read_bytes()[:1000])),
         ("nod.npz", lambda path: path.unlink()),
         ("nod.npz", lambda path: shutil.copyfile(path.with_name("idle.npz"), path)),
-        ("idle.npz", lambda path: with_boxes(path, 3)),
-        ("nod.npz", lambda path: with_back_to(path, np.int64(10))),
-        ("nod.npz", lambda path: with_back_to(path, np.int64(-1))),
-        ("idle.npz", lambda path: with_back_to(path, np.float64("nan"))),
+        ("idle.npz", lambda path: changed(path, boxes=lambda boxes: boxes[:, :3])),
+        ("nod.npz", lambda path: changed(path, back_to=lambda _: np.int64(10))),
+        ("nod.npz", lambda path: changed(path, back_to=lambda _: np.int64(-1))),
+        ("idle.npz", lambda path: changed(path, back_to=lambda _: np.float64("nan"))),
+        ("idle.npz", lambda path: changed(path, boxes=lambda boxes: boxes * np.inf)),
+        ("idle.npz", lambda path: changed(path, boxes=lambda boxes: boxes * 0)),
+        ("idle.npz", lambda path: changed(path, latents=lambda latents: latents * np.nan)),
+        ("idle.npz", lambda path: changed(path, latents=lambda latents: latents.astype("U8"))),
+        ("nod.mp4", lambda path: write_faces(path, 6, image=cv2.resize(face(), None, fx=2, fy=2))),
         ("identity.npz", lambda path: np.savez(path, crops=np.array([{}], object))),
+        ("identity.npz", lambda path: changed(path, lips=lambda lips: lips * np.nan)),
+        ("identity.npz", lambda path: changed(path, lips=lambda lips: lips[:0])),
+        ("identity.npz", lambda path: changed(path, lips=lambda lips: np.concatenate([lips, lips]))),
+        ("identity.npz", lambda path: changed(path, crops=lambda crops: crops.astype(np.float32))),
+        ("avatar.json", lambda path: path.write_text(path.read_text().replace('"schema": 2', '"schema": Infinity'))),
         ("avatar.json", lambda path: path.write_text(path.read_text().replace('"nod"', '"../nod"'))),
         ("avatar.json", lambda path: path.write_text('{"schema": 2, "video": "idle.mp4", "clips": 3}')),
     ],

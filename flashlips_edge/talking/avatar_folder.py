@@ -52,7 +52,7 @@ class AvatarFolder:
             schema, name = int(record["schema"]), str(record["video"])
             clips = tuple(str(clip) for clip in record.get("clips", ()))
             bundle = BUNDLE if schema == 1 else record.get("bundle")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise UserError(
                 f"--avatar {path}: {RECORD} is not a readable avatar's record; {AGAIN.format(f'{MAKERS[2]} or {MAKERS[1]}')}"
             ) from None

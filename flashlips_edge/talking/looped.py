@@ -104,7 +104,7 @@ class LoopedAvatar:
                 stack.callback(clips[0].video.close)
             else:
                 clips = [_opened(folder.folder, name, stack) for name in folder.clips]
-                prepared.check_back_to(clips)
+                prepared.check_together(clips)
             latents: dict[int, Latent] = {}
             identity = _identity(clips, networks, folder, latents)
             avatar = LoopedAvatar(clips, identity, networks.crop_size, latents)

@@ -40,7 +40,10 @@ from flashlips_edge.talking.target import Target
 SECOND_NS = 1_000_000_000
 IDENTITY = "identity.npz"
 AGAIN = "prepare the avatar again with python -m flashlips_edge.prepare"
+KINDS = {"boxes": "f", "latents": "f", "lips": "f", "crops": "u", "back_to": "iu"}  # NumPy's letters
+FINITE = ("latents", "lips")
 THUMBNAIL = (64, 36)  # pixels: enough to tell how a person stands
+Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -179,22 +182,27 @@ def load(folder: Path, name: str) -> PreparedClip:
     """A clip as `save` wrote it, its video opened. UserError if a file is missing or damaged."""
     video = LoopVideo(folder / f"{name}.mp4", "--avatar")
     try:
-        arrays = _read(folder / f"{name}.npz", boxes=(video.count, None), latents=(video.count, None, None, None), back_to=())
+        shapes: dict[str, Shape] = {"boxes": (video.count, None), "latents": (video.count, None, None, None), "back_to": ()}
+        arrays = _read(folder / f"{name}.npz", shapes)
         if arrays["boxes"].shape[1] not in (4, len(Box._fields)):
             raise UserError(f"--avatar {folder}: boxes in {name}.npz has shape {list(arrays['boxes'].shape)}; {AGAIN}")
-        if arrays["back_to"].dtype.kind not in "iu":
-            raise UserError(f"--avatar {folder}: back_to in {name}.npz is no whole number; {AGAIN}")
+        boxes = [None if np.isnan(box).any() else Box(*map(float, box)) for box in arrays["boxes"]]
+        if not all(box is None or (np.isfinite(box).all() and min(box.width, box.height) > 0) for box in boxes):
+            raise UserError(f"--avatar {folder}: boxes in {name}.npz holds one that is none; {AGAIN}")
     except UserError:
         video.close()
         raise
-    boxes = [None if np.isnan(box).any() else Box(*map(float, box)) for box in arrays["boxes"]]
     return PreparedClip(name, video, boxes, arrays["latents"], int(arrays["back_to"]))
 
 
-def check_back_to(clips: list[PreparedClip]) -> None:
-    """UserError where a clip goes back to a picture that the idle clip, the first of them, does not have."""
-    count = clips[0].video.count
+def check_together(clips: list[PreparedClip]) -> None:
+    """UserError where a clip's pictures are of another size than those of the idle clip, the first of them, or it goes back to one that
+    the idle clip does not have."""
+    count, size = clips[0].video.count, (clips[0].video.width, clips[0].video.height)
     for clip in clips:
+        if (own := (clip.video.width, clip.video.height)) != size:
+            words = f"{clip.name}.mp4 is {own[0]}x{own[1]} pixels, and {clips[0].name}.mp4 {size[0]}x{size[1]}"
+            raise UserError(f"--avatar {clip.video.path.parent}: {words}; {AGAIN}")
         if not 0 <= clip.back_to < count:
             words = f"back_to in {clip.name}.npz is {clip.back_to}, and {clips[0].name} has the pictures 0 to {count - 1}"
             raise UserError(f"--avatar {clip.video.path.parent}: {words}; {AGAIN}")
@@ -203,7 +211,10 @@ def check_back_to(clips: list[PreparedClip]) -> None:
 def load_identity(folder: Path, networks: Networks) -> Identity:
     """The identity as `save_identity` wrote it, of the same networks; none of them is run. UserError as `load`."""
     size = networks.crop_size
-    arrays = _read(folder / IDENTITY, crops=(None, size, size, 3), lips=(None, 12), latents=(None, None, None, None))
+    shapes: dict[str, Shape] = {"crops": (None, size, size, 3), "lips": (None, 12), "latents": (None, None, None, None)}
+    arrays = _read(folder / IDENTITY, shapes)
+    if len({len(array) for array in arrays.values()}) > 1:
+        raise UserError(f"--avatar {folder}: {IDENTITY} holds more of one kind than of another; {AGAIN}")
     return Identity.in_references(networks, References.of_arrays(networks, **arrays))
 
 
@@ -215,8 +226,8 @@ def _write(path: Path, **arrays: np.ndarray | None) -> None:
             raise UserError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
 
 
-def _read(path: Path, **shapes: tuple[int | None, ...]) -> dict[str, np.ndarray]:
-    """The arrays of a file, of these shapes; None stands for any length of 1 or more."""
+def _read(path: Path, shapes: dict[str, Shape]) -> dict[str, np.ndarray]:
+    """The arrays of a file, of these shapes, None for any length of 1 or more, and of their kinds."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in shapes}
@@ -226,6 +237,8 @@ def _read(path: Path, **shapes: tuple[int | None, ...]) -> dict[str, np.ndarray]
         array = found[name]
         if array.ndim != len(shape) or any(n != m if m is not None else n < 1 for n, m in zip(array.shape, shape)):
             raise UserError(f"--avatar {path.parent}: {name} in {path.name} has shape {list(array.shape)}; {AGAIN}")
+        if array.dtype.kind not in KINDS[name] or (name in FINITE and not np.isfinite(array).all()):
+            raise UserError(f"--avatar {path.parent}: {name} in {path.name} holds what it cannot hold; {AGAIN}")
     return found
 
 
