@@ -16,7 +16,9 @@ import numpy as np
 import soxr
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.live.inflow import TARGET_NS
 from flashlips_edge.live.room import wait_for_room
+from flashlips_edge.live.speech_line import MARGIN_NS
 from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound
 from flashlips_edge.media.camera import Camera
 from flashlips_edge.media.frames import Frame
@@ -30,6 +32,7 @@ from flashlips_edge.session import LipSync
 from flashlips_edge.tts.voice import Voice as TextVoice
 
 PCM_BYTES = 1 << 14  # read from a pipe at a time, at most
+SAID_AHEAD_NS = TARGET_NS - MARGIN_NS  # of the sound of a recorded face: were more waiting, it would be hurried away from the lips
 HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 
 
@@ -141,7 +144,7 @@ def recorded_face(video: VideoFile, sound: Sound | None, clock: Clock) -> Voice:
             pace.wait(frame.pts_ns)
             yield frame
             if sound is not None:
-                until = (frame.pts_ns + SECOND_NS // 2) * sound.sample_rate_hz // SECOND_NS
+                until = (frame.pts_ns + SAID_AHEAD_NS) * sound.sample_rate_hz // SECOND_NS
                 if until > said:
                     yield sound.samples[said:until], sound.sample_rate_hz
                 said = max(said, until)

@@ -241,6 +241,27 @@ def test_a_live_source_with_too_much_waiting_is_hurried_a_little():
     assert 0 < inflow.steer <= 0.015
 
 
+def test_pauses_of_a_recording_that_is_held_back_are_left(live):
+    """It comes at the clock's pace, since no more than four seconds of it may wait."""
+    pushed = np.concatenate([voice(0.5), np.zeros(40_000, np.float32)] * 15)
+    live.speech.push(pushed[: 4 * 16_000], 16_000)
+    live.say(pushed[4 * 16_000 :], piece_ns=SECOND)
+    live.run(3 * SECOND)
+    loud = np.flatnonzero(np.abs(live.sound) > 0.01) / RATE_HZ
+    pauses = np.diff(loud)[np.diff(loud) > 1]
+    assert len(pauses) == 9 and np.ptp(pauses) < 0.002  # those that are kept: 30 s
+
+
+def test_small_pieces_are_no_reason_to_look_more_often(monkeypatch):
+    looks = []
+    median = np.median
+    monkeypatch.setattr(np, "median", lambda values: looks.append(1) or median(values))
+    inflow = Inflow(48_000, 48_000)
+    for i in range(10_000):
+        inflow.push(np.zeros(48, np.float32), i * MS, TARGET_NS + 100 * MS)
+    assert 200 < len(looks) <= 250 and 0 < inflow.steer <= 0.015  # of 5 s, 20 ms apart
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=30), st.sampled_from([8000, 16_000, 24_000, 44_100, 48_000]))
 def test_pieces_of_any_length_make_as_much_sound_for_the_ear_as_for_the_lips(lengths, sample_rate_hz):
@@ -268,6 +289,14 @@ def test_what_is_no_number_becomes_silence_and_what_is_too_loud_is_clipped(value
         assert not samples.any()
 
 
+def test_broken_sound_is_heard_alike_from_any_number_of_channels():
+    with np.errstate(all="raise"):
+        for value, heard in ((np.nan, 0), (np.inf, 0), (3e38, 1), (-3e38, -1), (1e300, 1)):
+            pcm = np.full((10, 2), value, np.float64 if value == 1e300 else np.float32)
+            assert np.array_equal(mono(pcm, 16_000), np.full(10, heard)) and np.array_equal(mono(pcm[:, 0], 16_000), np.full(10, heard))
+        assert mono(np.array([[np.inf, -np.inf], [9.0, 0.0]], np.float32), 16_000).tolist() == [0, 0.5]
+
+
 @pytest.mark.parametrize(
     ("pcm", "rate", "words"),
     [
@@ -280,6 +309,12 @@ def test_what_is_no_number_becomes_silence_and_what_is_too_loud_is_clipped(value
 def test_wrong_sound_is_refused_in_one_sentence(live, pcm, rate, words):
     with pytest.raises(UserError, match=words):
         live.speech.push(pcm, rate)
+
+
+def test_a_rate_may_be_numpy_s(live):
+    live.speech.push(voice(1, sample_rate_hz=24_000), np.int32(24_000))
+    live.run(3 * SECOND)
+    assert live.speech.waiting_ns == 0
 
 
 def test_int16_and_stereo_are_heard_as_float_and_mono(live):

@@ -19,7 +19,9 @@ REACT_NS = 3 * SECOND_NS  # in which a deviation is made good
 TOO_MUCH_NS = 100_000_000  # beyond the target, as after a process that stood still: pauses are shortened until it is made good
 QUIET = 0.01  # of full scale
 LIVE_SHARE = 0.05  # a source whose pace differs by less than this from the clock's is live; others are recordings or speech synthesis
+AT_HAND_NS = 2 * SECOND_NS  # so is one that was ever this far ahead of the clock: it is held back, and so comes at the clock's pace
 WATCHED_NS = 5 * SECOND_NS
+LOOK_NS = 20_000_000  # between two looks at the pace, however small the pieces
 
 
 class Inflow:
@@ -30,22 +32,16 @@ class Inflow:
         self._ear_hz = ear_hz
         self._steered = 0.0
         self._restart()
-        self._live = False
+        self._live = self._at_hand = False
         self._pushed_ns = 0
+        self._first_ns: int | None = None  # clock time
         self._seen: deque[tuple[int, int, int]] = deque()  # clock time, sound pushed until then, sound waiting
 
     def push(self, samples: np.ndarray, now_ns: int, waiting_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """What there is for the ear and for the lips. `waiting_ns`: sound that waits for the ear already."""
-        self._seen.append((now_ns, self._pushed_ns, waiting_ns))
-        while now_ns - self._seen[0][0] > 2 * WATCHED_NS:
-            self._seen.popleft()
+        if not self._seen or now_ns - self._seen[-1][0] >= LOOK_NS:
+            self._look(now_ns, waiting_ns)
         self._pushed_ns += len(samples) * SECOND_NS // self.sample_rate_hz
-        since_ns, before_ns, _ = self._seen[0]
-        if now_ns - since_ns > WATCHED_NS:
-            pace = (self._seen[-1][1] - before_ns) / (now_ns - since_ns)
-            waits_ns = float(np.median([waiting for *_, waiting in self._seen]))
-            self._live = abs(pace - 1) < LIVE_SHARE
-            self._steer((waits_ns - TARGET_NS) / REACT_NS if self._live else 0.0)
         if self._live and waiting_ns > TARGET_NS + TOO_MUCH_NS and np.abs(samples).max(initial=0.0) < QUIET:
             return np.zeros(0, np.float32), np.zeros(0, np.float32)  # a pause, shortened
         return self._both(samples, last=False)
@@ -60,6 +56,21 @@ class Inflow:
     def steer(self) -> float:
         """The share by which sound is made shorter now."""
         return self._steered
+
+    def _look(self, now_ns: int, waiting_ns: int) -> None:
+        """Whether the source is live, and by how much its sound is to be made shorter."""
+        self._first_ns = now_ns if self._first_ns is None else self._first_ns
+        lasted_ns = now_ns - self._first_ns
+        self._at_hand |= self._pushed_ns - (1 + LIVE_SHARE) * lasted_ns > AT_HAND_NS
+        self._seen.append((now_ns, self._pushed_ns, waiting_ns))
+        while now_ns - self._seen[0][0] > 2 * WATCHED_NS:
+            self._seen.popleft()
+        since_ns, before_ns, _ = self._seen[0]
+        if now_ns - since_ns > WATCHED_NS:
+            pace = (self._pushed_ns - before_ns) / (now_ns - since_ns)
+            waits_ns = float(np.median([waiting for *_, waiting in self._seen]))
+            self._live = not self._at_hand and abs(pace - 1) < LIVE_SHARE
+            self._steer((waits_ns - TARGET_NS) / REACT_NS if self._live else 0.0)
 
     def _both(self, samples: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
         ear = self._to_ear.resample_chunk(samples, last=last)

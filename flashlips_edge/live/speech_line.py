@@ -74,6 +74,7 @@ class SpeechLine:
     def push(self, pcm: np.ndarray, sample_rate_hz: int) -> None:
         """More speech. UserError names what is wrong with it, or that too much waits already."""
         samples = mono(pcm, sample_rate_hz)
+        sample_rate_hz = int(sample_rate_hz)
         waits_ns = self.waiting_ns
         length_ns = len(samples) * SECOND_NS // sample_rate_hz
         if waits_ns + length_ns > WAITING_NS:
@@ -81,7 +82,7 @@ class SpeechLine:
                 f"push_audio: {waits_ns / SECOND_NS:.0f} s of sound wait to be heard and {length_ns / SECOND_NS:.0f} s more were pushed; "
                 f"{WAITING_NS // SECOND_NS} s may wait: push later, or interrupt"
             )
-        self._put(Push(self.epoch, samples, int(sample_rate_hz), self._clock.now_ns()), length_ns)
+        self._put(Push(self.epoch, samples, sample_rate_hz, self._clock.now_ns()), length_ns)
 
     def end_sentence(self) -> None:
         """What was pushed is all that there is to say for now."""
