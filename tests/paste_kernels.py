@@ -45,6 +45,9 @@ class PasteDriver(Driver):
     def cuModuleGetFunction(self, module: str, entry: bytes) -> tuple[Any, ...]:  # noqa: N802
         return 0, module
 
+    def cuModuleUnload(self, module: str) -> tuple[Any, ...]:  # noqa: N802
+        return (0,)
+
     def cuLaunchKernel(self, name: str, *launch: Any) -> tuple[Any, ...]:  # noqa: N802
         *shape, stream, (values, _), _ = launch
         entry = self.entries[name]

@@ -120,6 +120,8 @@ class Driver:
         return 0, buffer.ctypes.data
 
     def cuMemFree(self, address: int) -> tuple[Any, ...]:  # noqa: N802
+        for stream in list(WORK):  # it waits for the whole GPU
+            carry_out(stream)
         self.memory += len(self.held.pop(address))
         return (0,)
 

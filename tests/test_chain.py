@@ -281,6 +281,25 @@ def test_latents_beyond_their_share_of_memory_are_kept_by_the_host(
     assert Slot in kinds and np.ndarray in kinds
 
 
+def test_bundles_opened_in_turn_take_no_more_memory_than_those_that_are_kept(
+    engines: Path, driver: PasteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        shutil.copytree(engines, tmp_path / str(number))
+    with_kernels(tmp_path / "0", driver)
+    memory, held = [], []
+    with on_gpu(tmp_path / "0", driver, monkeypatch) as networks:
+        for _ in range(3):
+            for number in range(3):
+                other = Networks(Bundle.open(tmp_path / str(number)))
+                edit(other, [0, 1])
+                del other
+            memory.append(driver.memory)
+            held.append(len(driver.held))
+        del networks
+    assert memory[1] == memory[2] and held[1] == held[2]
+
+
 def test_a_place_is_free_again_when_nobody_holds_it(driver: Driver) -> None:
     with Device(driver) as device:
         slots = Slots(device, (2, 3), 1 << 20)

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standins import Driver, tensorrt
+from standins import Driver, Engine, tensorrt
 from test_quantize_bundle import convolutional
 
 from flashlips_edge.bundle import GRAPHS, Bundle, write_manifest
@@ -192,6 +193,35 @@ def test_graphs_of_many_shapes_are_bounded(bundle: Bundle, device: Device, drive
     assert sum(isinstance(each, list) for each in driver.held.values()) == SHAPES_KEPT
 
 
+def test_what_an_engine_held_is_given_back_when_nobody_holds_the_engine(bundle: Bundle, device: Device, driver: Driver) -> None:
+    held = []
+    for _ in range(4):
+        engine = load(bundle, "latent_encoder", device, tensorrt())
+        for _ in range(2):  # the second run is captured
+            engine.run({"image": image(1)})
+        del engine
+        device.array((1,), np.float32)
+        held.append((len(driver.held), driver.memory))
+    assert len(set(held)) == 1
+
+
+def test_a_result_on_the_gpu_outlives_its_engine(bundle: Bundle, device: Device, driver: Driver) -> None:
+    engine = load(bundle, "latent_encoder", device, tensorrt())
+    given = device.array((1, 3, 160, 160), np.float32)
+    device.copy_in(given, image(1), device.shared_stream())
+    latent, expected = engine.run_on_device({"image": given})["latent"], OnnxRuntimeEngine(bundle.graph_path("latent_encoder"))
+    del engine
+    device.array((1,), np.float32)
+    found = device.copy_out(latent, device.shared_stream())
+    np.testing.assert_allclose(found, expected.run({"image": image(1)})["latent"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_context_that_gets_no_memory_is_one_sentence(bundle: Bundle, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "create_execution_context", lambda self: None)
+    with pytest.raises(UserError, match="tensorrt cannot run the engine: no memory is left"):
+        load(bundle, "latent_encoder", device, tensorrt())
+
+
 def test_memory_that_is_not_there_is_one_sentence(bundle: Bundle) -> None:
     with (
         Device(Driver(memory=100_000)) as device,
@@ -275,6 +305,15 @@ def test_another_gpu_is_refused_before_anything_is_built(bundle: Bundle) -> None
     ):
         built(bundle, device, tensorrt())
     assert not (bundle.folder / "engine").exists()
+
+
+def test_a_build_that_was_killed_leaves_a_bundle_that_runs(bundle: Bundle) -> None:
+    (bundle.folder / "engine").mkdir()
+    (bundle.folder / "engine" / "timing.cache").write_bytes(b"timed")
+    assert EngineFolder.open(bundle) is None
+    assert isinstance(choice.open_engine(bundle, "latent_encoder", 1), OnnxRuntimeEngine)
+    with pytest.raises(UserError, match="not a readable manifest"):
+        EngineFolder.open(replace(bundle, signed_engine="of the engine whose signature was checked"))
 
 
 def change(bundle: Bundle, entries: dict[str, Any]) -> None:

@@ -126,7 +126,7 @@ def golden_error(bundle: Bundle, name: str, engine: Any) -> float:
     """How far an engine is from the bundle's golden outputs, as a share of their largest; infinite where it gives no number."""
     inputs, expected = bundle.golden(name)
     given = engine.run(inputs)
-    error = max(float(np.abs(given[key] - expected[key]).max() / np.abs(expected[key]).max()) for key in expected)
+    error = float(np.max([np.abs(given[key] - expected[key]).max() / np.abs(expected[key]).max() for key in expected]))
     return error if np.isfinite(error) else float("inf")
 
 

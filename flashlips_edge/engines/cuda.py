@@ -1,13 +1,17 @@
 """The GPU, through cuda-bindings: its facts, memory on both sides, one stream's copies, and CUDA graphs.
 
-A device owns all memory, streams and graphs that it gave, until `close`. Any thread may use it; `use` makes its context that thread's.
+A device owns all memory, streams and graphs that it gave, until `close`; what nobody holds any more it frees when it is next asked for
+memory. Any thread may use it; `use` makes its context that thread's.
 """
 
 from __future__ import annotations
 
 import ctypes
+import weakref
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,7 @@ class DeviceArray:
     address: int
     shape: tuple[int, ...]
     dtype: np.dtype
+    memory: object = field(default=None, repr=False, compare=False)  # it lives as long as somebody holds this
 
     @property
     def nbytes(self) -> int:
@@ -30,15 +35,19 @@ class DeviceArray:
     def __getitem__(self, number: int) -> DeviceArray:
         """The part with this number of the first axis, in the same memory."""
         part = DeviceArray(self.address, self.shape[1:], self.dtype)
-        return DeviceArray(self.address + number * part.nbytes, part.shape, part.dtype)
+        return DeviceArray(self.address + number * part.nbytes, part.shape, part.dtype, self.memory)
 
     def view(self, shape: tuple[int, ...]) -> DeviceArray:
         """The beginning of the same memory, in this shape."""
-        return DeviceArray(self.address, shape, self.dtype)
+        return DeviceArray(self.address, shape, self.dtype, self.memory)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {"data": (self.address, False), "shape": self.shape, "typestr": self.dtype.str, "strides": None, "version": 3}
+
+
+class Memory:
+    """Nothing but what can be held."""
 
 
 class Device:
@@ -57,8 +66,10 @@ class Device:
         self.capability = 10 * major + minor  # 87 is sm_87
         self.cuda = self._call("cuDriverGetVersion")  # the newest CUDA that the driver takes; 13020 is 13.2
         self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
-        self._release: list[Callable[[], Any]] = [lambda: self.driver.cuDevicePrimaryCtxRelease(self._device)]
-        self._graphs: list[Any] = []
+        self._numbers = count()
+        self._release: dict[int, Callable[[], Any]] = {}  # in the order in which it was given
+        self._unheld: deque[int] = deque()
+        self.own(self, lambda: self.driver.cuDevicePrimaryCtxRelease(self._device))
         self._shared = 0
         self.use()
 
@@ -78,30 +89,32 @@ class Device:
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype | type) -> DeviceArray:
         """Memory on the GPU. UserError where there is not enough."""
+        self._sweep()
         empty = DeviceArray(0, shape, np.dtype(dtype))
         error, address = self.driver.cuMemAlloc(max(1, empty.nbytes))
         if int(error) != 0:
             raise UserError(f"{self.name} has no {empty.nbytes / 1e6:.0f} MB of memory left (CUDA error {int(error)}): end other programs")
-        self._release.append(lambda: self.driver.cuMemFree(address))
-        return DeviceArray(int(address), shape, empty.dtype)
+        memory = Memory()
+        self.own(memory, lambda: self.driver.cuMemFree(address))
+        return DeviceArray(int(address), shape, empty.dtype, memory)
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """Memory of the host that the GPU copies from and to by itself."""
         size = max(1, DeviceArray(0, shape, np.dtype(dtype)).nbytes)
         address = self._call("cuMemHostAlloc", size, 0)
-        self._release.append(lambda: self.driver.cuMemFreeHost(address))
         buffer = (ctypes.c_char * size).from_address(int(address))
+        self.own(buffer, lambda: self.driver.cuMemFreeHost(address))
         return np.frombuffer(buffer, np.dtype(dtype), int(np.prod(shape, dtype=np.int64))).reshape(shape)
 
-    def stream(self) -> int:
-        """A stream of its own, which waits for no other."""
+    def stream(self, owner: object) -> int:
+        """A stream of its own, which waits for no other, for as long as somebody holds the owner."""
         stream = self._call("cuStreamCreate", 1)  # CU_STREAM_NON_BLOCKING
-        self._release.append(lambda: self.driver.cuStreamDestroy(stream))
+        self.own(owner, lambda: self.driver.cuStreamDestroy(stream))
         return int(stream)
 
     def shared_stream(self) -> int:
         """The one stream of all engines: what one has enqueued is done before what the next does."""
-        self._shared = self._shared or self.stream()
+        self._shared = self._shared or self.stream(self)
         return self._shared
 
     def copy_in(self, array: DeviceArray, host: np.ndarray, stream: int) -> None:
@@ -134,11 +147,12 @@ class Device:
         copy.WidthInBytes, copy.Height = rows * line, int(np.prod(source.shape[:-2]))
         self._call("cuMemcpy2DAsync", copy, stream)
 
-    def event(self) -> Any:
-        """A mark that a stream can leave and others wait for; one that nobody left counts as reached."""
+    def event(self, owner: object) -> Any:
+        """A mark that a stream can leave and others wait for, for as long as somebody holds the owner; one that nobody left counts as
+        reached."""
         flags = self.driver.CUevent_flags
         event = self._call("cuEventCreate", int(flags.CU_EVENT_DISABLE_TIMING) | int(flags.CU_EVENT_BLOCKING_SYNC))
-        self._release.append(lambda: self.driver.cuEventDestroy(event))
+        self.own(owner, lambda: self.driver.cuEventDestroy(event))
         return event
 
     def mark(self, event: Any, stream: int) -> None:
@@ -157,8 +171,9 @@ class Device:
         """Until the stream has done all it was given."""
         self._call("cuStreamSynchronize", stream)
 
-    def capture(self, stream: int, work: Callable[[], None]) -> Any:
-        """What `work` enqueues on `stream`, as a graph for `launch`; nothing is done yet."""
+    def capture(self, stream: int, work: Callable[[], None], owner: object) -> Any:
+        """What `work` enqueues on `stream`, as a graph for `launch`, for as long as somebody holds the owner; nothing is done yet."""
+        self._sweep()
         self._call("cuStreamBeginCapture", stream, self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
         try:
             work()
@@ -166,26 +181,38 @@ class Device:
             graph = self._call("cuStreamEndCapture", stream)
         made = self._call("cuGraphInstantiate", graph, 0)
         self._call("cuGraphDestroy", graph)
-        self._graphs.append(made)
+        self.own(owner, lambda: self.driver.cuGraphExecDestroy(made))
         return made
 
     def launch(self, graph: Any, stream: int) -> None:
         """Enqueue a captured graph."""
         self._call("cuGraphLaunch", graph, stream)
 
-    def drop(self, graph: Any) -> None:
-        """Free a captured graph that is not running."""
-        self._graphs.remove(graph)
-        self._call("cuGraphExecDestroy", graph)
+    def own(self, owner: object, free: Callable[[], Any]) -> None:
+        """Have `free` called when memory or a graph is next asked for after nobody holds the owner any more, at the latest by `close`.
+
+        Not at once: that may be in the middle of a capture, which bears no such call."""
+        number = next(self._numbers)
+        self._release[number] = free
+        weakref.finalize(owner, self._unheld.append, number).atexit = False
 
     def close(self) -> None:
         """Free everything that the device gave; nothing may be running."""
         if self._release:
             self.use()
-        while self._graphs:
-            self.drop(self._graphs[-1])
         while self._release:
-            self._release.pop()()
+            self._release.popitem()[1]()
+
+    def _sweep(self) -> None:
+        if self._unheld and self._shared:
+            self.wait(self._shared)  # what was let go may have been let go while it was used
+        while self._unheld:
+            try:
+                number = self._unheld.popleft()
+            except IndexError:  # another thread sweeps too
+                return
+            if (free := self._release.pop(number, None)) is not None:
+                free()
 
     def _call(self, function: str, *arguments: Any) -> Any:
         """What a driver function gives besides its status. Raises RuntimeError naming function and status."""

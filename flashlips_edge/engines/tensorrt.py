@@ -96,7 +96,7 @@ class TensorRtEngine:
         self.output_shapes = {n: shapes[n] for n in names if n not in inputs}
         self._dtypes = {n: np.dtype(library.nptype(self._engine.get_tensor_dtype(n))) for n in names}
         self._ranges = {n: [tuple(each) for each in self._engine.get_tensor_profile_shape(n, 0)] for n in inputs}
-        self._stream, self._recorder = device.shared_stream(), device.stream()  # nobody else's work gets into a graph
+        self._stream, self._recorder = device.shared_stream(), device.stream(self)  # nobody else's work gets into a graph
         self._take_memory(inputs)
         self._ready: OrderedDict[tuple[tuple[int, ...], ...], _Ready] = OrderedDict()
         self.runs = 0
@@ -126,7 +126,7 @@ class TensorRtEngine:
                 self._whole(ready, self._stream)  # the first run of a context may allocate, which a graph cannot hold
                 ready.ran = True
             else:
-                ready.whole = ready.whole or self.device.capture(self._recorder, lambda: self._whole(ready, self._recorder))
+                ready.whole = ready.whole or self.device.capture(self._recorder, lambda: self._whole(ready, self._recorder), ready)
                 self.device.launch(ready.whole, self._stream)
             self.device.wait(self._stream)
             outputs = {name: ready.pinned[name].copy() for name in self.output_shapes}
@@ -166,7 +166,7 @@ class TensorRtEngine:
                 self._execute(ready, self._stream)
                 ready.ran = True
             else:
-                ready.compute = ready.compute or self.device.capture(self._recorder, lambda: self._execute(ready, self._recorder))
+                ready.compute = ready.compute or self.device.capture(self._recorder, lambda: self._execute(ready, self._recorder), ready)
                 self.device.launch(ready.compute, self._stream)
             taken = take({name: ready.arrays[name] for name in self.output_shapes})
             self._count(start)
@@ -188,14 +188,16 @@ class TensorRtEngine:
         return inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
 
     def close(self) -> None:
-        """Give up contexts and engine; the memory is the device's and goes with it."""
+        """Give up contexts, engine and memory. Who merely lets go of the engine gives up the same."""
         with self._lock:
             self._ready.clear()
+            self._arrays.clear()
+            self._pinned.clear()
             self._engine = self._runtime = None
 
     def _take_memory(self, inputs: list[str]) -> None:
         """Buffers on both sides for the largest shapes there can be."""
-        context = self._engine.create_execution_context()
+        context = self._new_context()
         most = {name: self._ranges[name][2] for name in inputs}
         for name, shape in most.items():
             context.set_input_shape(name, shape)
@@ -216,18 +218,14 @@ class TensorRtEngine:
         key = tuple(tuple(inputs[name].shape) for name in self.input_shapes)
         if key not in self._ready:
             if len(self._ready) == SHAPES_KEPT:
-                _, oldest = self._ready.popitem(last=False)
                 self.device.wait(self._stream)  # it may still be running
-                for graph in filter(None, (oldest.whole, oldest.compute)):
-                    self.device.drop(graph)
+                self._ready.popitem(last=False)
             self._ready[key] = self._new(dict(zip(self.input_shapes, key)))
         self._ready.move_to_end(key)
         return self._ready[key]
 
     def _new(self, shapes: dict[str, tuple[int, ...]]) -> _Ready:
-        context = self._engine.create_execution_context()
-        if context is None:
-            raise UserError(f"{self._library.__name__} cannot run the engine: {(self._log.errors or ['no memory is left'])[0][:300]}")
+        context = self._new_context()
         for name, shape in shapes.items():
             context.set_input_shape(name, shape)
         shapes = shapes | {name: tuple(context.get_tensor_shape(name)) for name in self.output_shapes}
@@ -236,6 +234,12 @@ class TensorRtEngine:
             context.set_tensor_address(name, array.address)
         pinned = {name: self._pinned[name][: int(np.prod(shape))].reshape(shape) for name, shape in shapes.items()}
         return _Ready(context, arrays, pinned)
+
+    def _new_context(self) -> Any:
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise UserError(f"{self._library.__name__} cannot run the engine: {(self._log.errors or ['no memory is left'])[0][:300]}")
+        return context
 
     def _whole(self, ready: _Ready, stream: int) -> None:
         """Enqueue one run from pinned memory to pinned memory."""

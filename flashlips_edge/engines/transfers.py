@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,8 +60,8 @@ class Upload:
     """Host to GPU, arrays of at most this size."""
 
     def __init__(self, device: Device, shape: tuple[int, ...], dtype: type = np.float32) -> None:
-        self._device, self._stream = device, device.stream()
-        self._turns = deque(_Turn.of(device, shape, dtype) for _ in range(2))
+        self._device, self._stream = device, device.stream(self)
+        self._turns = deque(_Turn(device, shape, dtype) for _ in range(2))
 
     @contextmanager
     def of(self, host: np.ndarray) -> Iterator[DeviceArray]:
@@ -84,8 +83,8 @@ class Download:
     """GPU to host, arrays of at most this size."""
 
     def __init__(self, device: Device, shape: tuple[int, ...], dtype: type = np.float32) -> None:
-        self._device, self._stream = device, device.stream()
-        self._turns = deque(_Turn.of(device, shape, dtype) for _ in range(2))
+        self._device, self._stream = device, device.stream(self)
+        self._turns = deque(_Turn(device, shape, dtype) for _ in range(2))
         self._coming: dict[int, Coming] = {}  # by turn
 
     def start(self, array: DeviceArray) -> Coming:
@@ -100,15 +99,15 @@ class Download:
         device.follow(self._stream, turn.used)
         device.copy_back(pinned, between, self._stream)
         device.mark(turn.copied, self._stream)
-        self._coming[id(turn)] = Coming(device, turn.copied, pinned)
+        self._coming[id(turn)] = Coming(device, turn, pinned)
         return self._coming[id(turn)]
 
 
 class Coming:
     """An array that is on its way to the host. Any thread may wait for it."""
 
-    def __init__(self, device: Device, copied: Any, pinned: np.ndarray) -> None:
-        self._device, self._copied = device, copied
+    def __init__(self, device: Device, turn: _Turn, pinned: np.ndarray) -> None:
+        self._device, self._turn = device, turn
         self._pinned: np.ndarray | None = pinned
         self._host: np.ndarray
         self._lock = threading.Lock()
@@ -118,23 +117,17 @@ class Coming:
         with self._lock:
             if self._pinned is not None:
                 self._device.use()
-                self._device.wait_for(self._copied)
+                self._device.wait_for(self._turn.copied)
                 self._host, self._pinned = self._pinned.copy(), None
             return self._host
 
 
-@dataclass(frozen=True, eq=False)
 class _Turn:
     """Memory on both sides, and two marks: `copied` between them, and `used` by the shared stream."""
 
-    pinned: np.ndarray
-    array: DeviceArray
-    copied: Any
-    used: Any
-
-    @staticmethod
-    def of(device: Device, shape: tuple[int, ...], dtype: type) -> _Turn:
-        return _Turn(device.pinned(shape, dtype).reshape(-1), device.array(shape, dtype), device.event(), device.event())
+    def __init__(self, device: Device, shape: tuple[int, ...], dtype: type) -> None:
+        self.pinned, self.array = device.pinned(shape, dtype).reshape(-1), device.array(shape, dtype)
+        self.copied, self.used = device.event(self), device.event(self)
 
     def views(self, shape: tuple[int, ...]) -> tuple[np.ndarray, DeviceArray]:
         return self.pinned[: int(np.prod(shape))].reshape(shape), self.array.view(shape)

@@ -50,7 +50,7 @@ def launch(capability: int) -> None:
         (Path(folder) / "manifest.json").write_text(json.dumps({"schema": SCHEMA, "capability": capability, "kernels": [entry]}))
         kernels = CubinKernels(folder)
         x, y = device.array(given.shape, given.dtype), device.array(given.shape, given.dtype)
-        stream = device.stream()
+        stream = device.stream(device)
         device.copy_in(x, given, stream)
         kernels.launch("double", {"x": x, "y": y, "count": COUNT}, stream)
         result = device.copy_out(y, stream)

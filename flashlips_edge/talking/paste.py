@@ -41,6 +41,7 @@ class DevicePaste:
     def __init__(self, device: Device, kernels: CubinKernels, size: int) -> None:
         self._device, self._kernels, self._size, self._stream = device, kernels, size, device.shared_stream()
         self._names = _names(size)
+        device.own(self, kernels.close)
         reach = (kernels.entries[self._names["along"]]["constants"]["REACH"], size / BLUR)
         self._taps = self._table(cv2.getGaussianKernel(2 * reach[0] + 1, reach[1], cv2.CV_32F).ravel())
         self._feather = self._table(feather(size))
@@ -74,7 +75,7 @@ class DevicePaste:
             block = self._kernels.entries[self._names["blend"]]["constants"]["BLOCK"]
             grid = (-(-(right - left) * (bottom - top) // block), 1, 1)
             self._launch("blend", grid, frame=frame, out=out, **pictures, **tables, **sizes, **strides)
-        return self._rows.start(DeviceArray(out[top].address, (bottom - top, width, 3), out.dtype))
+        return self._rows.start(out[top].view((bottom - top, width, 3)))
 
     def _launch(self, key: str, grid: tuple[int, int, int] | None = None, **arguments: Any) -> None:
         self._kernels.launch(self._names[key], arguments, self._stream, grid)
@@ -86,7 +87,7 @@ class DevicePaste:
         return table
 
     def _take_memory(self, pixels: int) -> None:
-        """For surroundings of so many pixels. What was taken before stays the device's, which is less than this."""
+        """For surroundings of so many pixels."""
         self._pixels = pixels
         self._frames, self._rows = Upload(self._device, (pixels, 3), np.uint8), Download(self._device, (pixels, 3), np.uint8)
         self._out = self._device.array((pixels, 3), np.uint8)
