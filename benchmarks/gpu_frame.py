@@ -35,6 +35,7 @@ from flashlips_edge.models.editor_transformer import EditorTransformer
 from flashlips_edge.models.layers import LIPS
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLAutoencoder
+from kernels.command import check_batch
 
 EDITORS = {"U-Net": ("editor", EditorUNet), "transformer": ("editor_transformer", EditorTransformer)}
 WAYS = ("bf16", "kernels", "compile", "fp8")
@@ -191,6 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/gpu_frame.json"), help="default: %(default)s")
     parser.add_argument("--rehearse", action="store_true", help="preset nano on the CPU: checks everything, times nothing")
     options = parser.parse_args()
+    check_batch(*options.batch)
     if options.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"
         device, clock = "cpu", None

@@ -15,3 +15,9 @@ def command(name: str, main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def check_batch(*batches: int) -> None:
+    """Raises UserError for a --batch that is none."""
+    if min(batches) < 1:
+        raise UserError(f"--batch {min(batches)}: a batch is 1 frame or more")

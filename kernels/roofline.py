@@ -14,7 +14,7 @@ from flashlips_edge.files import atomic_path
 from flashlips_edge.models.presets import load_preset
 from kernels.bench.table import read
 from kernels.chips import CHIPS, Chip, find_chip
-from kernels.command import command
+from kernels.command import check_batch, command
 from kernels.specialisation import Specialisation, collect
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="frames at once, 1 unless named")
     parser.add_argument("--out", type=Path, default=BENCHMARKS, help="the pictures' folder, benchmarks unless named")
     arguments = parser.parse_args()
+    check_batch(arguments.batch)
     preset: dict[str, Any] = load_preset(arguments.preset)
     for name in arguments.target:
         chip = find_chip(name)

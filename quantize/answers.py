@@ -86,23 +86,30 @@ def compare(given: Answers, truth: Answers, opening: np.ndarray) -> Quality:
         decibels(float(square.mean())),
         decibels(float(square.max())),
         least_cosine(given.lips, truth.lips),
-        float(_cosine(given.spoken, truth.spoken).mean()),
-        float(np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b)])),
+        _or_worst(_cosine(given.spoken, truth.spoken).mean()),
+        _or_worst(np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b)])),
     )
 
 
 def least_cosine(given: np.ndarray, truth: np.ndarray) -> float:
     """Of lips vectors [N, 12], that of the worst frame."""
-    return float(_cosine(given, truth).min())
+    return _or_worst(_cosine(given, truth).min())
 
 
 def decibels(square_error: float) -> float:
-    """PSNR of a mean square error in levels; 120 dB for none at all."""
+    """PSNR of a mean square error in levels; 120 dB for none at all, 0 for what is no number."""
+    if not np.isfinite(square_error):
+        return 0.0
     return float(min(120.0, 10 * np.log10(255**2 / max(square_error, 1e-12))))
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
+
+
+def _or_worst(agreement: float) -> float:
+    """A cosine or a correlation; where numbers overflowed, the worst there is."""
+    return float(agreement) if np.isfinite(agreement) else -1.0
 
 
 class Trial(Networks):

@@ -15,6 +15,7 @@ from flashlips_edge.bundle import Bundle, write_manifest
 from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import atomic_path, write_bytes
+from flashlips_edge.folders import put
 from quantize import calibration, lips, policy, sensitivity
 from quantize.answers import Quality, feeds_of, golden_feeds
 from quantize.calibration import CalibrationSet
@@ -50,7 +51,10 @@ def build(
 ) -> Built:
     """Write the bundle ``out``, its sensitivities and the reasons beside its graphs in ``quantisation.json``.
 
-    UserError for what is wrong with the calibration set, a graph or the budget; then ``out`` is as it was."""
+    UserError for what is wrong with the calibration set, a graph or the budget, and where ``out`` is something else than such a bundle;
+    then it is as it was."""
+    if out.exists() and not _is_quantised(out):
+        raise UserError(f"--out {out}: this is there and is no quantised bundle; name a new folder, or delete it")
     work = out.with_name(f".{out.name}.work")
     purpose = {"source": _digest(bundle), "target": target_name, "format": form, "videos": _listing(videos), "finetune": finetune_steps}
     frames = _start(work, purpose, bundle, videos)
@@ -67,11 +71,17 @@ def build(
     folder = work / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
     _write(folder, bench, target_name, low, damages, rules, quality, missed, budget, finetune_steps)
-    if out.exists():
-        out.rename(work / "old")
-    folder.rename(out)
+    put(folder, out)
     shutil.rmtree(work)
     return Built(out, bench, low, damages, rules, quality, missed)
+
+
+def _is_quantised(folder: Path) -> bool:
+    """Whether a run before this one wrote it."""
+    try:
+        return bool(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["quantisation"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _start(work: Path, purpose: dict[str, Any], bundle: Bundle, videos: Path) -> CalibrationSet:
@@ -211,7 +221,7 @@ def _golden(bench: Workbench, folder: Path, name: str, place: Path, feed: Feed |
     inputs = feed or bench.bundle.golden(name)[0]
     truth = bench.networks.engine(name).run(inputs)
     outputs = OnnxRuntimeEngine(place, fuse_quantised=bench.target.fused).run(inputs)
-    error = max(float(np.abs(outputs[key] - truth[key]).max() / np.abs(truth[key]).max()) for key in truth)
+    error = float(np.max([np.abs(outputs[key] - truth[key]).max() / np.abs(truth[key]).max() for key in truth]))
     if not np.isfinite(error):
         raise UserError(f"graph {name}: {place.name} gives no finite numbers for the golden input; the weights do not bear this format")
     arrays = {f"in.{key}": value for key, value in inputs.items()} | {f"out.{key}": value for key, value in outputs.items()}

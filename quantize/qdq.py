@@ -15,6 +15,7 @@ FP8_MAX = 448.0
 INT8_MAX = 127
 FUSED_MAX = 64  # of weights: a processor without VNNI adds two products with uint8 in 16 bits, 2 * 64 * 255 is what fits
 HEADROOM = 2.0  # over the largest activation seen: a floating-point format loses nothing by it, and a picture beyond does not clip
+BIAS_MAX = 2.0**30  # which float32 holds too
 OPSET = {"int8": 18, "fp8": 19}
 FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
 Ranges = dict[str, tuple[float, float]]
@@ -77,12 +78,14 @@ class Writer:
         scale = np.float32((high - low) / 255)
         return scale[()], np.uint8(np.clip(np.rint(-low / scale), 0, 255))[()]
 
-    def weight(self, name: str, axis: int) -> tuple[str, np.ndarray]:
-        """The dequantised weight's name and its scales [channels] along ``axis``."""
+    def weight(self, name: str, axis: int, least: np.ndarray | float = 0.0) -> tuple[str, np.ndarray]:
+        """The dequantised weight's name and its scales [channels] along ``axis``, none below ``least``."""
         array = value(constants(self.model), name)
         largest = np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
-        scale = (np.maximum(largest, 1e-8) / weight_max(self.form, self.fused)).astype(np.float32)
-        if f"{name}_quantised" not in self.values:
+        scale = np.maximum(np.maximum(largest, 1e-8) / weight_max(self.form, self.fused), least).astype(np.float32)
+        if f"{name}_quantised" in self.values:  # two nodes share it
+            scale = self.values[f"{name}_scale"]
+        else:
             scaled = array / scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
             quantised = scaled.astype(FP8) if self.form == "fp8" else np.rint(scaled).astype(np.int8)
             self._constant(name, quantised, scale, axis)
@@ -93,7 +96,8 @@ class Writer:
         if not self.fused:
             return name
         array = value(constants(self.model), name)
-        self._constant(f"{node}_bias", np.rint(array / scale).astype(np.int32), scale.astype(np.float32), 0)
+        quantised = np.clip(np.rint(array / scale), -BIAS_MAX, BIAS_MAX).astype(np.int32)
+        self._constant(f"{node}_bias", quantised, scale.astype(np.float32), 0)
         return f"{node}_bias_dequantised"
 
     def _constant(self, name: str, quantised: np.ndarray, scale: np.ndarray, axis: int) -> None:
@@ -115,8 +119,12 @@ def insert(model: onnx.ModelProto, low: set[str], ranges: Ranges, form: str, fus
         transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
         axis = 0 if node.op_type == "Conv" or transposed else value(constants(model), node.input[1]).ndim - 1
         new.input[0] = writer.activation(node.input[0])
-        new.input[1], scale = writer.weight(node.input[1], axis)
-        if len(node.input) > 2 and node.input[2]:
+        biased = len(node.input) > 2 and node.input[2]
+        least: np.ndarray | float = 0.0
+        if fused and biased:  # a channel of hardly any weight may have a bias all the same, and must hold it in 32 bits
+            least = np.abs(value(constants(model), node.input[2])) / (writer.scales[node.input[0]] * BIAS_MAX)
+        new.input[1], scale = writer.weight(node.input[1], axis, least)
+        if biased:
             new.input[2] = writer.bias(node.input[2], scale * writer.scales[node.input[0]], node.output[0])
         if fused and node.op_type == "Conv":
             new.output[0] = f"{node.output[0]}_full"

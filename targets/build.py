@@ -30,6 +30,7 @@ from flashlips_edge.engines.plans import compile_plan, shape_ranges
 from flashlips_edge.engines.plugins import FOLDER
 from flashlips_edge.engines.tensorrt import load_library
 from flashlips_edge.errors import UserError
+from flashlips_edge.folders import only_one, put
 from flashlips_edge.models import presets
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.ship import CONSTANTS, NETWORKS
@@ -39,7 +40,6 @@ from kernels.precision import INTERPRETED
 from kernels.table import LOW, Target, find_target, names
 from quantize import calibration
 from targets import nodes, remote
-from targets.folders import only_one, put
 from targets.stages import Stages, code, digest, digests, versions
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,8 @@ NOT_CONNECTED = 255  # ssh's own exit status
 
 
 def build_there(bundle: Path, host: str) -> None:
-    """Send the bundle and build its engine on `host`, [user@]device. UserError where ssh, the device or the build fails."""
+    """Send the bundle and build its engine on `host`, [user@]device. UserError where ssh, the device or the build fails; then the device's
+    old bundle and engine are as they were."""
     check_host(host)
     place = f"work/targets/{bundle.parent.name}/{bundle.name}"
     listing = ["tar", "--create", "--directory", str(bundle), "--exclude", "./engine", "--file", "-", "."]
@@ -22,15 +23,21 @@ def build_there(bundle: Path, host: str) -> None:
         _ssh(host, receive(place), archive.stdout)
     if archive.returncode != 0:
         raise UserError(f"the bundle {bundle} cannot be read: tar ended with {archive.returncode}")
-    _ssh(host, f"cd {CHECKOUT} && .venv/bin/python -m flashlips_edge.engines.build {shlex.quote(place)}", subprocess.DEVNULL)
+    _ssh(host, build(place), subprocess.DEVNULL)
 
 
 def receive(place: str) -> str:
-    """The device's command: unpack what comes, keep the old engine's timing cache, and only then put it in the old bundle's place."""
+    """The device's command: unpack what comes beside its place, with the old engine's timing cache."""
     old, new = shlex.quote(place), shlex.quote(f"{place}.new")
     timings = f"if [ -f {old}/engine/timing.cache ]; then mkdir {new}/engine && cp {old}/engine/timing.cache {new}/engine/; fi"
-    swap = f"rm -rf {old} && mv {new} {old}"
-    return f"cd {CHECKOUT} && rm -rf {new} && mkdir -p {new} && tar --extract --directory {new} --file - && {timings} && {swap}"
+    return f"cd {CHECKOUT} && rm -rf {new} && mkdir -p {new} && tar --extract --directory {new} --file - && {timings}"
+
+
+def build(place: str) -> str:
+    """The device's command: build the engine of what came, and only then put both in the old bundle's place."""
+    old, new = shlex.quote(place), shlex.quote(f"{place}.new")
+    compiled = f".venv/bin/python -m flashlips_edge.engines.build {new}"
+    return f"cd {CHECKOUT} && {compiled} && rm -rf {old} && mv {new} {old} && echo {old}: in its place"
 
 
 def check_host(host: str) -> None:

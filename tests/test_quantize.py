@@ -23,7 +23,7 @@ from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from kernels.table import names
 from quantize import finetune, folding, graph, layers, layout, lips, policy, qdq, ranges, rtx, targets
-from quantize.answers import Quality
+from quantize.answers import Answers, Quality, compare
 from quantize.layers import Layer
 from quantize.sensitivity import Damage
 
@@ -128,6 +128,32 @@ def test_products_of_a_sequence_take_their_biases_into_8_bit_kernels(tmp_path: P
     low = qdq.insert(model, nodes, {name: ranges.choose(h, "max", False) for name, h in found.items()}, "int8", True)
     onnx.checker.check_model(low, full_check=True)
     assert kernels(low, tmp_path).count("QGemm") == len(nodes)
+
+
+def test_a_channel_of_no_weight_keeps_its_bias() -> None:
+    model, feed = small()
+    weight, bias = (next(t for t in model.graph.initializer if t.name == f"second.{kind}") for kind in ("weight", "bias"))
+    array = numpy_helper.to_array(weight).copy()
+    array[0], array[1] = 0, 1e-8
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    bias.CopyFrom(numpy_helper.from_array(np.full(8, 0.5, np.float32), bias.name))
+    found = ranges.collect("small", model, qdq.tensors_of(model, {"y"}, True), [feed])
+    low = qdq.insert(model, {"y"}, {name: ranges.choose(histogram, "max", False) for name, histogram in found.items()}, "int8", True)
+    assert np.abs(run(low, feed)[:, :2] - 0.5).max() < 0.05
+
+
+def test_what_is_no_number_is_the_worst_there_is() -> None:
+    """An overflow in one frame must not look like no loss at all."""
+    mouths, lips, spoken = np.zeros((3, 4, 4, 3)), np.ones((3, 12)), np.random.default_rng(0).random((1, 50, 12))
+    truth = Answers(mouths, lips, spoken)
+    assert policy.Budget().holds(compare(truth, truth, np.ones(12)))
+    for bad in (np.nan, np.inf):
+        spoiled = [array.copy() for array in (mouths, lips, spoken)]
+        for array in spoiled:
+            array[-1, -1] = bad
+        quality = compare(Answers(*spoiled), truth, np.ones(12))
+        assert quality == Quality(0.0, 0.0, -1.0, -1.0, -1.0) and not policy.Budget().holds(quality)
+        assert Damage.of(quality).picture > 1e4 and Damage.of(quality).lips == Damage.of(quality).spoken == 2
 
 
 def test_a_silu_behind_an_8_bit_convolution_is_one_step(tmp_path: Path) -> None:

@@ -206,6 +206,13 @@ def test_graphs_that_gain_less_than_they_should_are_told(
     assert float(re.search(r"low at ([\d.]+) of", report["missed"][0])[1]) == pytest.approx(size, abs=0.01)
 
 
+def test_a_folder_of_something_else_is_left_as_it_is(make: Callable[..., Bundle], tmp_path: Path) -> None:
+    (tmp_path / "work" / "clips").mkdir(parents=True)
+    with pytest.raises(UserError, match="--out .*work: this is there and is no quantised bundle; name a new folder, or delete it"):
+        make(tmp_path / "work")
+    assert [path.name for path in tmp_path.rglob("*")] == ["work", "clips"]
+
+
 def test_an_altered_bundle_is_noticed(made: Bundle, tmp_path: Path) -> None:
     shutil.copytree(made.folder, tmp_path / "int8")
     graph = tmp_path / "int8" / "editor.onnx"

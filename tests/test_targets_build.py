@@ -5,6 +5,7 @@ The networks are small and as initialised; low precision has tests of its own (t
 from __future__ import annotations
 
 import copy
+import ctypes
 import hashlib
 import json
 import os
@@ -35,6 +36,7 @@ from flashlips_edge.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.evaluation.recordings import Recording  # noqa: E402
 from flashlips_edge.files import write_bytes  # noqa: E402
+from flashlips_edge.folders import only_one, put  # noqa: E402
 from flashlips_edge.models import presets  # noqa: E402
 from flashlips_edge.models.networks import networks  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
@@ -42,8 +44,7 @@ from flashlips_edge.training.checkpoint import save_weights  # noqa: E402
 from quantize import build as quantisation  # noqa: E402
 from quantize import calibration  # noqa: E402
 from targets import build as building  # noqa: E402
-from targets import drawn, folders, remote  # noqa: E402
-from targets.folders import only_one, put  # noqa: E402
+from targets import drawn, remote  # noqa: E402
 from targets.stages import Stages  # noqa: E402
 
 NANO = load_preset("nano")
@@ -444,7 +445,17 @@ def test_the_bundle_goes_to_the_device_and_its_engine_is_built_there(cpu: Path, 
     assert not (there / "of the old bundle").exists()
     notes = ssh.notes.read_text()
     assert notes.count("-o BatchMode=yes -o ConnectTimeout=10 kiosk@orin-7") == 2
-    assert "-m flashlips_edge.engines.build work/targets/cpu/small" in notes and "manifest.json" in notes
+    assert "-m flashlips_edge.engines.build work/targets/cpu/small.new" in notes and "manifest.json" in notes
+    assert [path.name for path in there.parent.iterdir()] == ["small"]
+
+
+def test_a_build_that_is_refused_leaves_the_device_s_bundle_and_engine(cpu: Path, ssh: SimpleNamespace) -> None:
+    there = ssh.home / remote.CHECKOUT / "work" / "targets" / "cpu" / "small"
+    write_bytes(there / "engine" / "manifest.json", b"old")
+    (ssh.home / remote.CHECKOUT / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 2\n")
+    with pytest.raises(UserError, match="the command there ended with 2"):
+        remote.build_there(cpu / "cpu" / "small", "kiosk@orin-7")
+    assert (there / "engine" / "manifest.json").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize(
@@ -468,7 +479,7 @@ def test_a_broken_transfer_leaves_the_device_s_bundle(cpu: Path, ssh: SimpleName
 @pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "no exchange"])
 def test_a_folder_takes_another_s_place(exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not exchanges:
-        monkeypatch.setattr(folders.ctypes, "CDLL", lambda *_, **__: SimpleNamespace(renameat2=lambda *_: -1))
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(renameat2=lambda *_: -1))
     write_bytes(tmp_path / "old" / "a", b"1")
     write_bytes(tmp_path / "new" / "b", b"2")
     put(tmp_path / "new", tmp_path / "old")

@@ -12,7 +12,7 @@ from flashlips_edge.models.presets import load_preset
 from kernels.aot.compile import compile_kernel
 from kernels.aot.folder import check, write
 from kernels.chips import CHIPS, find_chip
-from kernels.command import command
+from kernels.command import check_batch, command
 from kernels.precision import INTERPRETED
 from kernels.specialisation import collect, operations
 
@@ -27,8 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if INTERPRETED.value:
         raise UserError("TRITON_INTERPRET is set, and interpreted kernels cannot be compiled: unset it")
-    if min(arguments.batch) < 1:
-        raise UserError(f"--batch {min(arguments.batch)}: a batch is 1 frame or more")
+    check_batch(*arguments.batch)
     if unknown := set(arguments.operation) - set(operations()):
         raise UserError(f"--operation {sorted(unknown)[0]!r} is not one of {', '.join(operations())}")
     chip = find_chip(arguments.target)

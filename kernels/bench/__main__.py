@@ -15,7 +15,7 @@ import torch
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
 from kernels.chips import device_key
-from kernels.command import command
+from kernels.command import check_batch, command
 
 ROOT = Path(__file__).resolve().parents[2]
 CSV = ROOT / "benchmarks" / "kernels.csv"
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CSV, help="the CSV, benchmarks/kernels.csv unless named")
     parser.add_argument("--rehearse", action="store_true", help="preset nano under Triton's interpreter: checks everything, times nothing")
     arguments = parser.parse_args()
+    check_batch(*arguments.batch)
     if arguments.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is decorated, which the imports below do
         arguments.preset, arguments.batch = ["nano"], [1]
