@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from flashlips_edge.errors import UserError
 from flashlips_edge.interrupt import Interrupt
 from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound
 from flashlips_edge.media.clip import Clip
@@ -106,13 +107,15 @@ def _speak(talker: Talker, speech: np.ndarray, stop: Interrupt) -> None:
 
 
 def _follow(talker: Talker, driver_path: Path, stop: Interrupt) -> int:
-    """Take the lips of every frame of the driver; gives where it ends."""
-    end_ns = 0
+    """Take the lips of every frame of the driver; gives where it ends. UserError where no face moves any."""
+    end_ns, seen = 0, False
     with VideoFile(driver_path, "--driver") as driver:
         frame_ns = int(SECOND_NS / driver.frame_rate)
         for frame in tqdm(driver, "driver", driver.frames, unit="frame", leave=False):
-            talker.push_face(frame)
+            seen |= talker.push_face(frame)
             end_ns = frame.pts_ns + frame_ns
             if stop.requested:
                 break
+    if not seen and not stop.requested:
+        raise UserError(f"--driver {driver_path}: no face was found in it; give a video of one that faces the camera")
     return end_ns

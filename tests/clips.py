@@ -60,10 +60,11 @@ def write_clip(
     sound_codec: str = "aac",
     options: dict[str, str] | None = None,
     images: Sequence[np.ndarray] | None = None,
+    muxing: dict[str, str] | None = None,
 ) -> Path:
     """Write the corners picture n times, or `images`, at `pts` in `time_base` (by default one after another)."""
     images = images or [corners(*size)] * n
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=muxing or {}) as container:
         video = container.add_stream(codec, rate=frame_rate, options=options or {})
         video.width, video.height, video.pix_fmt = *size, pixels
         base = time_base or 1 / Fraction(frame_rate)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.media.audio_file import read_audio, read_pcm, read_sound
+from flashlips_edge.media.audio_file import Sound, read_audio, read_pcm, read_sound
 
 
 def tone(seconds: float, sample_rate_hz: int, frequency_hz: float = 440) -> np.ndarray:
@@ -43,6 +43,23 @@ def test_channels_are_averaged_and_the_original_is_kept(tmp_path: Path):
     assert np.allclose(sound.samples, np.stack([left, right], axis=1), atol=1e-6)
     soundfile.write(tmp_path / "b.wav", (left + right) / 2, 44100, subtype="FLOAT")
     assert np.allclose(sound.speech(), read_audio(tmp_path / "b.wav"), atol=1e-5)
+
+
+def test_a_voice_in_the_centre_of_six_channels_is_heard_as_in_a_player(tmp_path: Path):
+    samples = np.zeros((8000, 6), np.float32)
+    samples[:, 2] = tone(0.5, 16_000)
+    soundfile.write(tmp_path / "film.wav", samples, 16_000, subtype="FLOAT")
+    sound = read_sound(tmp_path / "film.wav")
+    assert np.allclose(sound.samples, samples[:, [2, 2]] / np.sqrt(2), atol=1e-3)
+    assert np.allclose(sound.speech(), samples[:, 2] / np.sqrt(2), atol=1e-3)
+
+
+def test_channels_that_cancel_out_are_heard_all_the_same(tmp_path: Path):
+    """As of a cable whose poles are swapped at one end."""
+    left = tone(0.5, 16_000)
+    assert np.allclose(Sound(np.stack([left, -0.9 * left], axis=1), 16_000).speech(), left)
+    silent = np.zeros((100, 2), np.float32)
+    assert not Sound(silent, 16_000).speech().any()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from flashlips_edge.media import decode_ahead
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.loop_video import LoopVideo, write_loop_video
 from flashlips_edge.talking import looped
-from flashlips_edge.talking.looped import LoopedAvatar
+from flashlips_edge.talking.looped import NO_FACE, LoopedAvatar
 from flashlips_edge.talking.networks import Networks
 
 IDLE, NOD, FADE = 10, 30, 5  # pictures of the idle clip and of the other one, ticks of a fade
@@ -254,10 +254,11 @@ def test_a_folder_of_pictures_and_a_single_picture(networks, tmp_path):
     avatar.close()
 
 
-def test_a_video_without_a_face_is_shown_as_it_is(networks, tmp_path):
+def test_a_video_without_a_face_is_shown_as_it_is_and_that_is_said(networks, tmp_path, caplog):
     avatar = opened(write_faces(tmp_path / "blank.mp4", 5, image=np.full((HEIGHT, WIDTH, 3), 90, np.uint8)), networks)
     assert avatar.identity is None
     assert avatar.target(2).crop is None
+    assert avatar.problem == NO_FACE and NO_FACE in caplog.text
     avatar.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -163,6 +164,28 @@ def test_a_file_that_breaks_off_gives_what_is_there(tmp_path: Path, name: str):
     path = write_clip(tmp_path / name, codec, images=list(noise))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     assert 5 < len(list(VideoFile(path))) < 30
+
+
+def test_a_file_that_breaks_off_before_the_end_that_it_names_says_so(tmp_path: Path, caplog):
+    noise = np.random.default_rng(0).integers(0, 255, (50, 48, 64, 3), np.uint8)
+    whole = write_clip(tmp_path / "whole.mp4", images=list(noise), muxing={"movflags": "faststart"})
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert len(list(VideoFile(whole))) == 50 and not caplog.records
+    frames = [len(list(VideoFile(cut, "--avatar"))) for _ in range(2)]
+    assert 10 < frames[0] == frames[1] < 40
+    (record,) = caplog.records  # said once
+    assert re.fullmatch(rf"--avatar {cut}: it breaks off after [01]\.\d of 2\.0 s", record.message)
+
+
+def test_a_packet_that_cannot_be_decoded_is_passed_over_and_that_is_said(tmp_path: Path, caplog):
+    noise = np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8)
+    path = write_clip(tmp_path / "damaged.avi", "mpeg4", images=list(noise))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4000] = bytes(4000)
+    path.write_bytes(data)
+    assert len(list(VideoFile(path, "--avatar"))) > 10
+    assert f"--avatar {path}: parts of it are damaged and were passed over" in caplog.text
 
 
 def test_damaged_bytes_are_passed_over(tmp_path: Path):

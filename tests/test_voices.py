@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from sound_devices import SoundDevices
 
+from flashlips_edge.live.inflow import TARGET_NS
 from flashlips_edge.live.room import AHEAD_NS
+from flashlips_edge.live.speech_line import MARGIN_NS
 from flashlips_edge.media import microphone
-from flashlips_edge.media.audio_file import SPEECH_RATE_HZ
+from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound
+from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.clock import SECOND_NS, MonotonicClock
-from flashlips_edge.voices import PcmStream, live_voice
+from flashlips_edge.voices import PcmStream, live_voice, recorded_face
 
 DEADLINE_S = 30.0
 
@@ -95,3 +98,34 @@ def test_what_a_microphone_heard_before_the_face_was_there_is_not_said(monkeypat
     until(lambda: len(ear.pushed) == 1)
     assert ear.pushed[0][0] == pytest.approx(0.5)
     voice.close()
+
+
+def test_sound_of_a_recorded_face_is_said_with_its_pictures() -> None:
+    """A little ahead, as much as a live source may be: what is further ahead would be hurried, and come before its lips."""
+
+    class Stage:
+        said_everything = True
+
+        def __init__(self) -> None:
+            self.ahead_ns: list[int] = []
+            self.said = 0
+
+        def push_face(self, frame: Frame) -> None:
+            self.shown_ns = frame.pts_ns
+
+        def push_audio(self, pcm: np.ndarray, sample_rate_hz: int) -> None:
+            self.said += len(pcm)
+            self.ahead_ns.append(self.said * SECOND_NS // sample_rate_hz - self.shown_ns)
+
+        def say_silence(self) -> None: ...
+
+    class Film(list[Frame]):
+        def close(self) -> None: ...
+
+    film = Film(Frame(np.zeros((2, 2, 3), np.uint8), i * SECOND_NS // 25) for i in range(10))
+    sound = Sound(np.zeros((SPEECH_RATE_HZ, 1), np.float32), SPEECH_RATE_HZ)
+    face, voice = Stage(), recorded_face(film, sound, MonotonicClock())  # type: ignore[arg-type]
+    voice.start(face)  # type: ignore[arg-type]
+    until(lambda: voice.ended)
+    voice.close()
+    assert len(face.ahead_ns) == 10 and MARGIN_NS < min(face.ahead_ns) and max(face.ahead_ns) + MARGIN_NS <= TARGET_NS

@@ -14,6 +14,7 @@ from flashlips_edge.media.opening import SOUND, decode, open_media
 
 SPEECH_RATE_HZ = 16_000
 RATES_HZ = (4_000, 384_000)  # lowest and highest sample rate taken
+CANCELLED = 0.25  # of the loudest channel; half of it is left of one that is alone
 GAP_S = Fraction(1, 20)  # time stamps may be this much off before silence is put in or sound taken out
 PCM_FORMATS = {
     "s16le": np.dtype("<i2"),
@@ -36,8 +37,11 @@ class Sound:
         return len(self.samples) * 1_000_000_000 // self.sample_rate_hz
 
     def speech(self) -> np.ndarray:
-        """float32 [M] at 16 kHz, the mean of the channels: what the networks hear."""
+        """float32 [M] at 16 kHz, the mean of the channels: what the networks hear. Where channels cancel out, the loudest."""
         mono = self.samples.mean(axis=1)
+        level = np.sqrt(np.square(self.samples).mean(axis=0))  # of each channel
+        if np.sqrt(np.square(mono).mean()) < CANCELLED * level.max():  # as of a cable whose poles are swapped
+            mono = np.ascontiguousarray(self.samples[:, level.argmax()])
         if self.sample_rate_hz == SPEECH_RATE_HZ:
             return mono
         return soxr.resample(mono, self.sample_rate_hz, SPEECH_RATE_HZ)
@@ -62,7 +66,7 @@ def read_sound(path: str | Path, argument: str = "audio") -> Sound:
         pictures = (s for s in container.streams.video if s.start_time is not None and not s.disposition & cover)
         picture = next(pictures, None)
         start = None if picture is None else picture.start_time * picture.time_base
-        samples = _samples(container, stream, rate_hz, start)
+        samples = _samples(container, stream, rate_hz, start, f"{argument} {path}")
     if not samples.size:
         raise UserError(f"{argument} {path}: its sound is of zero length; give {SOUND}")
     _check_numbers(samples, f"{argument} {path}")
@@ -100,12 +104,15 @@ def read_pcm(stream: BinaryIO, sample_rate_hz: int = SPEECH_RATE_HZ, channels: i
     return Sound(samples.astype(np.float32), sample_rate_hz)
 
 
-def _samples(container: av.container.InputContainer, stream: av.AudioStream, rate_hz: int, start: Fraction | None) -> np.ndarray:
-    """float32 [N, C], each decoded frame put where its time stamp says."""
-    planar = av.AudioResampler("fltp", stream.codec_context.layout, rate_hz)
+def _samples(
+    container: av.container.InputContainer, stream: av.AudioStream, rate_hz: int, start: Fraction | None, what: str
+) -> np.ndarray:
+    """float32 [N, C], each decoded frame put where its time stamp says; C is 1 or 2, to which FFmpeg mixes more, as a player does."""
+    layout = stream.codec_context.layout
+    planar = av.AudioResampler("fltp", "stereo" if layout.nb_channels > 2 else layout, rate_hz)
     blocks: list[np.ndarray] = []
     n = 0
-    for decoded in decode(container, stream):
+    for decoded in decode(container, stream, what):
         time = None if decoded.pts is None else decoded.pts * decoded.time_base
         for frame in planar.resample(decoded):
             block = frame.to_ndarray().T

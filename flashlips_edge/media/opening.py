@@ -1,8 +1,10 @@
 """Opening a media file: what can be wrong with it, each in one sentence."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import av
@@ -12,6 +14,8 @@ from flashlips_edge.errors import UserError
 
 VIDEO = "a video: mp4, mov, mkv, webm, avi, flv, mpg, or a picture"
 SOUND = "sound: wav, flac, mp3, ogg, m4a, or a video with sound"
+KNOW_THEIR_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "wav", "flac", "avi")  # others guess it by their bit rate
+LEAST_MISSING_S, LEAST_MISSING = 0.5, 0.05  # seconds, and share, by which a file is shorter than it says before that is told
 
 
 @contextmanager
@@ -36,19 +40,48 @@ def open_media(path: str | Path, argument: str, wanted: str) -> Iterator[av.cont
         yield container
 
 
-def decode(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.frame.Frame]:
-    """The stream's frames in display order; damaged packets are passed over, a file that breaks off ends there."""
+def decode(container: av.container.InputContainer, stream: av.stream.Stream, what: str = "") -> Iterator[av.frame.Frame]:
+    """The stream's frames in display order; damaged packets are passed over, a file that breaks off ends there. Read to its end it is
+    said of ``what``, a file, where either happened."""
     packets = container.demux(stream)
+    damaged, end_s = False, 0.0
     while True:
         try:
             packet = next(packets)
         except (StopIteration, av.FFmpegError):
             packet = None
         try:
-            yield from stream.decode(packet) if packet is not None else stream.codec_context.decode(None)
+            for frame in stream.decode(packet) if packet is not None else stream.codec_context.decode(None):
+                damaged |= frame.is_corrupt
+                end_s = max(end_s, _end_s(frame, stream))
+                yield frame
         except av.EOFError:
-            return
+            break
         except av.FFmpegError:
-            pass  # one damaged packet: the decoder goes on with the next
+            damaged = True  # one packet: the decoder goes on with the next
         if packet is None:
-            return
+            break
+    if what:
+        _tell(what, container, stream, damaged, end_s)
+
+
+def _end_s(frame: av.frame.Frame, stream: av.stream.Stream) -> float:
+    """Where the frame ends, in seconds of the stream."""
+    if frame.pts is None:
+        return 0.0
+    lasts = frame.samples / frame.sample_rate if isinstance(frame, av.AudioFrame) else (frame.duration or 0) * frame.time_base
+    return float((frame.pts * frame.time_base) + lasts - (stream.start_time or 0) * stream.time_base)
+
+
+def _tell(what: str, container: av.container.InputContainer, stream: av.stream.Stream, damaged: bool, end_s: float) -> None:
+    whole_s = float(stream.duration * stream.time_base) if stream.duration and container.format.name in KNOW_THEIR_LENGTH else 0.0
+    if 0 < end_s < whole_s - max(LEAST_MISSING_S, LEAST_MISSING * whole_s):
+        _say(f"{what}: it breaks off after {end_s:.1f} of {whole_s:.1f} s")
+    elif damaged:
+        _say(f"{what}: parts of it are damaged and were passed over")
+
+
+@cache
+def _say(sentence: str) -> None:
+    """Once, however often the file is read."""
+    logging.getLogger("flashlips_edge").warning(sentence)

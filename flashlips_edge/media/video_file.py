@@ -99,7 +99,7 @@ class VideoFile:
         last_ns = -step_ns
         with open_media(self.path, self._argument, VIDEO) as container:
             stream = self._stream(container)
-            for decoded in decode(container, stream):
+            for decoded in decode(container, stream, f"{self._argument} {self.path}"):
                 pts_ns = last_ns + step_ns
                 if decoded.pts is not None:
                     stamp_ns = round((decoded.pts - self._start) * stream.time_base * SECOND_NS)

@@ -32,6 +32,7 @@ from flashlips_edge.talking.target import Target
 
 SECOND_NS = 1_000_000_000
 LONGEST_S = 60  # of a video that was not prepared: whoever opens it waits for as long as preparing takes
+NO_FACE = "no face was found in it; its pictures are shown unchanged"
 AHEAD = 2 * GROUP  # ticks whose pictures are decoded before they are shown
 
 log = logging.getLogger("flashlips_edge")
@@ -55,7 +56,7 @@ class LoopedAvatar:
     clips            names that `play` takes, "idle" first
     latents          [C, h, w] by `Target.index`, as they are kept; whoever encodes another picture adds it
     counters         pictures shown, and those repeated because the next one was not decoded in time
-    problem          one sentence while pictures cannot be read, else None: the last one stays
+    problem          one sentence while pictures cannot be read, when the last one stays, and of a video without a face; else None
     """
 
     def __init__(self, clips: list[PreparedClip], identity: Identity | None, crop_size: int, latents: dict[int, Latent]):
@@ -108,6 +109,8 @@ class LoopedAvatar:
             latents: dict[int, Latent] = {}
             identity = _identity(clips, networks, folder, latents)
             avatar = LoopedAvatar(clips, identity, networks.crop_size, latents)
+            if identity is None:
+                log.warning("avatar %s: %s", path, NO_FACE)
             avatar._files = stack.pop_all()
             return avatar
 
@@ -155,7 +158,7 @@ class LoopedAvatar:
 
     @property
     def problem(self) -> str | None:
-        return self._pictures.problem
+        return self._pictures.problem or (NO_FACE if self.identity is None else None)
 
     def close(self) -> None:
         """End the thread, close the files. May be called twice. TimeoutError if a disk does not answer for ten seconds."""

@@ -103,8 +103,8 @@ class Talker:
         with self.times.stage("speech"):
             self._append(self._speech.push(waveform))
 
-    def push_face(self, frame: Frame) -> None:
-        """One more frame of the face that drives; without a face in it the lips stay as they were."""
+    def push_face(self, frame: Frame) -> bool:
+        """One more frame of the face that drives; without a face in it the lips stay as they were. Gives whether there is one."""
         if self._driver_tracker is None:
             self._driver_tracker = FaceTracker(self._new_detector())
         with self.times.stage("driver"):
@@ -112,6 +112,7 @@ class Talker:
             crop = Target.of(frame, box, self.networks.crop_size).crop
             if crop is not None:
                 self.lips.append(frame.pts_ns, self.networks.lips(crop.image[None])[0])
+        return crop is not None
 
     def finish(self, end_ns: int | None = None) -> None:
         """No more is pushed. The frames end with the speech, or at `end_ns`."""
