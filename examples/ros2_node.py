@@ -89,19 +89,19 @@ class Face(Node):
 
 def main() -> int:
     """The exit status: 0 after Ctrl-C or a shutdown, 2 for wrong parameters."""
-    rclpy.init()
+    face = None
     try:
+        rclpy.init()
         face = Face()
+        rclpy.spin(face)
     except UserError as error:
         print(f"ros2_node: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
         return 2
-    try:
-        rclpy.spin(face)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        face.destroy_node()
+        if face is not None:
+            face.destroy_node()
         rclpy.try_shutdown()
     return 0
 

@@ -43,6 +43,15 @@ def test_embedding_takes_25_lines_and_makes_a_face_speak_a_file(repo: Path, tmp_
         assert video.duration_ns > 1_000_000_000
 
 
+@pytest.mark.parametrize(("words", "says"), [(["face.mp4"], "1 arguments are given"), (["face.mp4", "none.wav", "result.mp4"], "none.wav")])
+def test_wrong_use_of_embedding_is_one_sentence(repo: Path, words: list[str], says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(repo / "examples" / "embed.py"), *words], capture_output=True, text=True, timeout=60, cwd=repo
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("embed: ") and says in done.stderr and done.stderr.count("\n") == 1
+
+
 class StandIn:
     """What of ROS 2 the node uses: a node that keeps what it is given, and messages as bags of fields."""
 
@@ -178,6 +187,26 @@ def test_wrong_parameters_of_the_ros_node_end_in_one_sentence(ros, capsys, param
     assert example.main() == 2
     refusal = capsys.readouterr().err
     assert says in refusal and refusal.count("\n") == 1
+
+
+def test_the_ros_node_may_be_interrupted_while_it_opens(ros, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, example = ros()
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(example, "LipSync", SimpleNamespace(open=interrupted))
+    assert example.main() == 0
+
+
+def test_the_systemd_recipe_puts_the_avatar_where_the_unit_opens_it(repo: Path, tmp_path: Path) -> None:
+    text = (repo / "examples" / "systemd" / "flashlips-edge.service").read_text()
+    (tmp_path / "avatars" / "lobby").mkdir(parents=True)
+    (tmp_path / "var" / "lib").mkdir(parents=True)
+    commands = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#") and "/var/lib" in line]
+    subprocess.run(["sh", "-ec", "\n".join(commands).replace("/var/lib", "var/lib")], cwd=tmp_path, check=True)
+    opened = re.findall(r"--avatar /(\S+)", text)[0]
+    assert (tmp_path / opened).is_dir()
 
 
 def test_the_systemd_unit_runs_the_service_as_it_is(repo: Path, tmp_path: Path) -> None:

@@ -251,6 +251,26 @@ def test_no_more_frames_come_than_the_client_asked_for() -> None:
         talk(url, conversation)
 
 
+def test_a_higher_rate_holds_at_once() -> None:
+    session = StandIn()
+    session.number = 100
+
+    async def conversation(one: Socket) -> None:
+        pts = []
+        for rate in (0.1, 120):
+            await one.ask("subscribe", frames="raw", max_rate=rate)
+            await one.settled()
+            for _ in range(3):
+                session.tick()
+                await one.ask("stats")
+                while (message := await one.connection.receive()).type is aiohttp.WSMsgType.BINARY:
+                    pts.append(messages.HEADER.unpack_from(message.data)[2] / SECOND_NS)
+        assert pts == [4.0, 4.12, 4.16, 4.2]
+
+    with serving(session) as url:
+        talk(url, conversation)
+
+
 def test_a_wrong_message_is_answered_and_the_connection_stays() -> None:
     session = StandIn()
 
@@ -280,14 +300,17 @@ def test_a_message_that_is_too_large_closes_the_connection(monkeypatch) -> None:
     monkeypatch.setattr(messages, "MAX_MESSAGE_BYTES", 4096)
 
     async def conversation(one: Socket) -> None:
-        await one.connection.send_bytes(bytes(messages.MAX_MESSAGE_BYTES + 2))
+        await one.connection.send_bytes(bytes(messages.MAX_MESSAGE_BYTES))
+        await one.settled()
+        assert len(session.pushed) == 1
+        await one.connection.send_bytes(bytes(messages.MAX_MESSAGE_BYTES + 1))
         assert (await one.connection.receive()).type is aiohttp.WSMsgType.CLOSE
         assert one.connection.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 
     session = StandIn()
     with serving(session) as url:
         talk(url, conversation)
-    assert not session.pushed
+    assert len(session.pushed) == 1
 
 
 def test_all_clients_hear_what_happens() -> None:
@@ -403,8 +426,31 @@ def test_without_the_token_nothing_but_the_page_is_given() -> None:
             assert status == 200 and TOKEN not in page
 
 
+def status(url: str, *headers: bytes) -> int:
+    """Status of a request for /healthz with these headers, whatever bytes are in them."""
+    with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), DEADLINE_S) as plain:
+        plain.sendall(b"\r\n".join([b"GET /healthz HTTP/1.1", *headers, b"Connection: close", b"", b""]))
+        return int(plain.makefile("rb").readline().split()[1])
+
+
+def test_bad_bytes_where_the_token_and_the_origin_are_checked_are_refused() -> None:
+    with serving(StandIn(), token=TOKEN) as url:
+        assert status(url, b"Host: 127.0.0.1", b"Authorization: Bearer \xff") == 401
+    with serving(StandIn()) as url:
+        assert status(url, b"Host: 127.0.0.1") == 200
+        assert status(url, b"Host: 127.0.0.1", b"Origin: http://[::1") == 403
+        assert status(url, b"Host: [::1") == 403
+
+
 @pytest.mark.parametrize(
-    "first", ['{"type": "stats"}', '{"type": "hello"}', '{"type": "hello", "token": "wrong-horse-battery"}', "nonsense"]
+    "first",
+    [
+        '{"type": "stats"}',
+        '{"type": "hello"}',
+        '{"type": "hello", "token": "wrong-horse-battery"}',
+        '{"type": "hello", "token": "\\ud800"}',
+        "nonsense",
+    ],
 )
 def test_a_socket_without_the_token_is_closed(first: str) -> None:
     async def conversation(one: Socket) -> None:
@@ -434,7 +480,11 @@ def test_a_socket_that_says_no_hello_is_closed(monkeypatch) -> None:
     monkeypatch.setattr(client, "HELLO_S", 0.2)
 
     async def conversation(one: Socket) -> None:
-        assert (await one.connection.receive()).type is aiohttp.WSMsgType.CLOSE
+        closed = asyncio.ensure_future(one.connection.receive())
+        while not closed.done():
+            await one.connection.ping()  # is no hello
+            await asyncio.wait([closed], timeout=0.1)
+        assert (await closed).type is aiohttp.WSMsgType.CLOSE
 
     with serving(StandIn(), token=TOKEN) as url:
         talk(url, conversation)
@@ -577,7 +627,7 @@ def test_fifty_clients_that_vanish_leave_nothing_behind() -> None:
 
 
 def test_no_more_clients_than_can_be_served(monkeypatch) -> None:
-    monkeypatch.setattr(app, "MAX_CLIENTS", 2)
+    monkeypatch.setitem(client.LIMITS, "websocket", 2)
 
     async def conversation(*sockets: Socket) -> None:
         for one in sockets:
@@ -587,6 +637,33 @@ def test_no_more_clients_than_can_be_served(monkeypatch) -> None:
         talk(url, conversation, clients=2)
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
             talk(url, conversation, clients=3)
+
+
+def test_clients_without_the_token_keep_out_nobody_who_has_it(monkeypatch) -> None:
+    for kind in client.LIMITS:
+        monkeypatch.setitem(client.LIMITS, kind, 2)
+    right = {"Authorization": f"Bearer {TOKEN}"}
+
+    async def conversation(one: Socket, other: Socket) -> None:
+        async with aiohttp.ClientSession() as web:
+            with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+                await web.ws_connect(f"{url}/ws")
+            known = [Socket(await web.ws_connect(f"{url}/ws", headers=right)) for _ in range(2)]
+            await known[1].settled()
+            with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+                await web.ws_connect(f"{url}/ws", headers=right)
+            await one.ask("hello", token=TOKEN)
+            assert (await one.connection.receive()).type is aiohttp.WSMsgType.CLOSE
+            assert one.connection.close_code == aiohttp.WSCloseCode.TRY_AGAIN_LATER
+            await known[0].connection.close()
+            await known[1].left("websocket", 1)
+            await other.ask("hello", token=TOKEN)
+            await other.event("hello")
+            await known[1].left("websocket", 2)
+            await known[1].left("unauthenticated", 0)
+
+    with serving(StandIn(), token=TOKEN) as url:
+        talk(url, conversation, clients=2)
 
 
 def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
@@ -742,7 +819,9 @@ def test_no_more_pages_than_can_be_encoded_for(monkeypatch) -> None:
         asyncio.run(asyncio.wait_for(run(url), DEADLINE_S))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"sdp": 5}', b'{"sdp": "v=0\\r\\nm=video"}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"sdp": 5}', b'{"sdp": "v=0\\r\\nm=video"}', b"\xff", pytest.param(b"[" * 100_000, id="deep")]
+)
 def test_an_offer_that_is_none_is_refused(body: bytes) -> None:
     with serving(StandIn()) as url:
         status, text = get(f"{url}/offer", "POST", data=body)

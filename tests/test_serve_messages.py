@@ -31,6 +31,7 @@ WRONG = {
         "max_rate",
         "max_rate is Infinity: it must be number, 0.1 to 120 per second",
     ),
+    "a number beyond any float": ('{"type": "audio", "rate": 1' + "0" * 400 + "}", "rate", "audio: rate is 1000"),
     "sound": ('{"type": "subscribe", "sound": 1}', "sound", "sound is 1: it must be true or false"),
     "empty text": ('{"type": "say", "text": ""}', "text", 'text is "": it must be text, 1 to 2000 characters'),
     "text too long": (json.dumps({"type": "say", "text": "a" * 2001}), "text", "it must be text, 1 to 2000 characters"),

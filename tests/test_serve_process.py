@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +91,26 @@ def test_a_signal_closes_everything_whoever_is_connected(media, manager, number)
     assert manager.recv(100) == b"STOPPING=1"
     lines = [json.loads(line) for line in err.splitlines()]
     assert [line["event"] for line in lines if line["event"] in ("serving", "stopping")] == ["serving", "stopping"]
+
+
+@pytest.mark.parametrize(("number", "module"), [(signal.SIGINT, "numpy"), (signal.SIGTERM, "aiohttp")], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_while_it_starts_ends_it(media, number, module) -> None:
+    with started(media, PYTHONPROFILEIMPORTTIME="1") as process:
+        while module not in process.stderr.readline():  # its first part has been imported
+            assert process.poll() is None
+        process.send_signal(number)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0 and "Traceback" not in err
+
+
+def test_further_signals_change_nothing_while_it_closes(media) -> None:
+    with started(media) as process:
+        process.stdout.readline()
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.01)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0 and "Traceback" not in err
 
 
 def test_a_token_from_a_file_opens_it_to_other_machines(media, tmp_path) -> None:

@@ -339,9 +339,16 @@ class Broken(Watcher):
         raise OSError("the screen\nis gone")
 
 
-def test_a_sink_that_raises_is_closed_and_named(opened):
+class BrokenTwice(Broken):
+    def close(self) -> None:
+        super().close()
+        raise OSError("and it cannot be closed")
+
+
+@pytest.mark.parametrize("kind", [Broken, BrokenTwice])
+def test_a_sink_that_raises_is_closed_and_named(opened, kind):
     session, watcher = opened()
-    session.add_sink("screen", screen := Broken())
+    session.add_sink("screen", screen := kind())
     await_that(lambda: "screen" in " ".join(session.stats().problems), "for the problem to be named")
     await_that(lambda: "sink screen" not in session.stats().counters, "for the sink to be removed")
     assert screen.closed.is_set() and "screen ended: the screen" in session.stats().problems.values()

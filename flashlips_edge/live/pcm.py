@@ -22,9 +22,7 @@ def mono(pcm: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     if samples.dtype == np.int16:
         samples = samples.astype(np.float32) / 32768
     elif samples.dtype in (np.float32, np.float64):
-        samples = samples.astype(np.float32)
+        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0).clip(-1.0, 1.0).astype(np.float32)
     else:
         raise UserError(f"push_audio: pcm is {samples.dtype}; give int16, or float32 in -1 to 1")
-    if samples.ndim == 2:
-        samples = samples.mean(1)
-    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+    return samples.mean(1) if samples.ndim == 2 else samples

@@ -99,11 +99,17 @@ class SinkLine:
                         self.sink.write_audio(*item)
                         self.sound.left += 1
                     self._since_ns = 0
+            except Exception as error:
+                self._failed(error)
             finally:
                 self._since_ns = 0
                 self.sink.close()
         except Exception as error:
-            self.problem = f"{self.name} ended: {str(error) or type(error).__name__}".splitlines()[0]
+            if self.problem is None:  # else it is what came of the first
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self.problem = f"{self.name} ended: {str(error) or type(error).__name__}".splitlines()[0]
 
     def _take(self) -> Frame | tuple[np.ndarray, int] | None:
         """What is to be written next, in order of time; None at the end."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
-from flashlips_edge.pump.clock import MonotonicClock
 from flashlips_edge.serve.logs import log_to_stderr
 from flashlips_edge.serve.systemd import notify
-from flashlips_edge.session import LipSync
-from flashlips_edge.tts.voice import open_voice
 
 PROGRAM = "flashlips_edge.serve"
 WRONG_USE = 2
@@ -81,14 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Open the session, serve it until a signal comes, close it."""
-    try:
+    try:  # here, as they take a second or more, in which a signal may come
+        import asyncio
+
+        from flashlips_edge.pump.clock import MonotonicClock
         from flashlips_edge.serve.access import check_host, read_token
         from flashlips_edge.serve.server import serve
+        from flashlips_edge.session import LipSync
+        from flashlips_edge.tts.voice import open_voice
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: pip install 'flashlips-edge[serve]'") from None
     token = read_token(options.token, options.token_file)
     check_host(options.host, token)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop takes both
+    on_signal(signal.default_int_handler)  # what is open by then is closed
     log_to_stderr()
     with ExitStack() as stack:
         voice = open_voice(options.voice) if options.voice is not None else None
@@ -106,13 +108,21 @@ def run(options: argparse.Namespace) -> None:
         )
 
         async def until_signalled() -> None:
-            stop = asyncio.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            await serve(session, MonotonicClock(), voice, token, options.host, options.port, stop, ready)
+            stop, loop = asyncio.Event(), asyncio.get_running_loop()
+            on_signal(lambda *_: loop.call_soon_threadsafe(stop.set))  # the loop's own handlers would end with it, before the session
+            try:
+                await serve(session, MonotonicClock(), voice, token, options.host, options.port, stop, ready)
+            finally:
+                on_signal(signal.SIG_IGN)  # it closes already
 
         asyncio.run(until_signalled())
         notify("STOPPING=1")
+
+
+def on_signal(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    """What Ctrl-C and SIGTERM do from now on."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def ready(address: str) -> None:
@@ -122,7 +132,9 @@ def ready(address: str) -> None:
 
 
 if __name__ == "__main__":
+    on_signal(lambda *_: os._exit(0))  # nothing is open yet
     status = main()
+    on_signal(signal.SIG_IGN)
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)  # all is closed; a thread that was left behind in a network's code would crash the interpreter's own end

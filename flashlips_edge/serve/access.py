@@ -26,7 +26,7 @@ class Access:
 
     def knows(self, token: str | None) -> bool:
         """Whether this is the token, or none is needed."""
-        return self._token is None or (token is not None and hmac.compare_digest(token.encode(), self._token))
+        return self._token is None or (token is not None and hmac.compare_digest(token.encode(errors="surrogatepass"), self._token))
 
     def bears(self, request: web.Request) -> bool:
         """Whether the request's Authorization header holds the token, or none is needed."""
@@ -36,9 +36,14 @@ class Access:
     def refusal(self, request: web.Request) -> str | None:
         """One sentence where a web page of another site is asking; without a token, also under another name of this machine."""
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        try:
+            foreign = origin is not None and urlsplit(origin).netloc != request.host
+            local = is_loopback(urlsplit(f"//{request.host}").hostname or "")
+        except ValueError:
+            return "requests whose Origin or Host is no address are refused"
+        if foreign:
             return "requests from web pages of another origin are refused"
-        if self.open and not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+        if self.open and not local:
             return "without a token the service answers to loopback names only: localhost, 127.0.0.1, [::1]"
         return None
 

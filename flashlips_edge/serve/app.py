@@ -10,12 +10,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from flashlips_edge.serve.access import Access
-from flashlips_edge.serve.client import Client
+from flashlips_edge.serve.client import Client, full
 from flashlips_edge.serve.health import SessionCollector, metrics
 from flashlips_edge.serve.service import Service
 from flashlips_edge.serve.webrtc import OfferError, Peers
 
-MAX_CLIENTS = 64  # WebSockets
 MAX_REQUEST_BYTES = 1 << 18
 PAGES = ("/", "/kiosk")  # hold no secret, so they need no token; their script reads it from the address' fragment
 HEADERS = {
@@ -41,9 +40,9 @@ def make_app(service: Service, access: Access) -> web.Application:
         return web.Response(text=page, content_type="text/html")
 
     async def connect(request: web.Request) -> web.StreamResponse:
-        if service.clients["websocket"] >= MAX_CLIENTS:
-            return _sentence(503, f"{MAX_CLIENTS} clients are connected already")
         client = Client(service, access, request)
+        if (refusal := full(service, client.kind)) is not None:
+            return _sentence(503, refusal)
         try:
             return await client.run()
         finally:
@@ -53,7 +52,7 @@ def make_app(service: Service, access: Access) -> web.Application:
         try:
             body = await request.json()
             return web.json_response({"type": "answer", "sdp": await peers.answer(str(body["sdp"]), str(body.get("client", "")))})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return _sentence(400, str(error) if isinstance(error, OfferError) else 'the body must be JSON: {"type": "offer", "sdp": "..."}')
 
     async def healthz(_: web.Request) -> web.Response:

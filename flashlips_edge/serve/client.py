@@ -21,6 +21,7 @@ from flashlips_edge.serve.service import Service
 from flashlips_edge.serve.webrtc import why_none
 
 LANES = {"events": 100, "sound": 50, "frames": 1}
+LIMITS = {"websocket": 64, "unauthenticated": 64}  # connected at once; whoever lacks the token keeps out nobody who has it
 STALL_S = 10.0  # a client that takes nothing for so long is disconnected
 HELLO_S = 5.0  # for the token
 HEARTBEAT_S = 20.0  # a client that answers no ping is gone
@@ -29,28 +30,39 @@ CLOSE_S = 2.0
 log = logging.getLogger(__name__)
 
 
+def full(service: Service, kind: str) -> str | None:
+    """One sentence while no more clients of this kind may come."""
+    return None if service.clients[kind] < LIMITS[kind] else f"{LIMITS[kind]} {kind} clients are connected already"
+
+
 class Client:
-    """`run` serves it until it goes, is too slow, or the service closes."""
+    """`run` serves it until it goes, is too slow, or the service closes.
+
+    kind    as which it is counted: "unauthenticated" until it gives the token where one is wanted, then "websocket"
+    """
 
     def __init__(self, service: Service, access: Access, request: web.Request):
         self.name = secrets.token_hex(8)
         self._service, self._access, self._request = service, access, request
-        self._known = access.bears(request)
+        self.kind = "websocket" if access.bears(request) else "unauthenticated"
         self._socket = web.WebSocketResponse(
-            timeout=CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=messages.MAX_MESSAGE_BYTES, compress=False
+            timeout=CLOSE_S,
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=messages.MAX_MESSAGE_BYTES + 1,  # aiohttp refuses what has this size too
+            compress=False,
         )
         self._outbox = Outbox(asyncio.get_running_loop(), LANES)
         self._subscriber = Subscriber(self._outbox)
         self._audio: dict[str, Any] = messages.read('{"type": "audio"}')[1]
 
     async def run(self) -> web.WebSocketResponse:
-        self._service.clients["websocket"] += 1
+        self._service.clients[self.kind] += 1
         try:
             await self._socket.prepare(self._request)
-            if self._known or await self._introduce():
+            if self.kind == "websocket" or await self._introduce():
                 await self._converse()
         finally:
-            self._service.clients["websocket"] -= 1
+            self._service.clients[self.kind] -= 1
         return self._socket
 
     async def _converse(self) -> None:
@@ -72,21 +84,26 @@ class Client:
             log.info("client went", extra={"kind": "websocket", "code": self._socket.close_code, "dropped": self._outbox.dropped})
 
     async def _introduce(self) -> bool:
-        """Whether the first message is a hello with the right token; otherwise the connection is closed."""
+        """Whether the first message is a hello with the right token, and there is room; otherwise the connection is closed."""
         try:
-            message = await self._socket.receive(HELLO_S)
+            message = await asyncio.wait_for(self._socket.receive(), HELLO_S)  # receive's own limit begins anew with each ping
             kind, values = messages.read(message.data) if message.type is WSMsgType.TEXT else ("", {})
         except (asyncio.TimeoutError, MessageError):
             kind, values = "", {}
-        self._known = kind == "hello" and self._access.knows(values["token"])
-        if self._known:
-            self._outbox.put("events", self._hello())
-        else:
+        if kind != "hello" or not self._access.knows(values["token"]):
             log.warning("client refused", extra={"kind": "websocket", "reason": "token"})
             await self._socket.close(
                 code=WSCloseCode.POLICY_VIOLATION, message=b"the first message must be a hello with the service's token"
             )
-        return self._known
+            return False
+        if (refusal := full(self._service, "websocket")) is not None:
+            await self._socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=refusal.encode())
+            return False
+        self._service.clients[self.kind] -= 1
+        self.kind = "websocket"
+        self._service.clients[self.kind] += 1
+        self._outbox.put("events", self._hello())
+        return True
 
     def _follow(self, text: str) -> None:
         try:

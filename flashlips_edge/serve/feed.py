@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,13 +28,15 @@ class Subscriber:
 
     def __init__(self, outbox: Outbox, frames: str = "none", max_rate: float = messages.RATE_LIMITS[1], sound: str = "none"):
         self.outbox, self.frames, self.max_rate, self.sound = outbox, frames, max_rate, sound
-        self._next_ns = 0
+        self._last_ns = -math.inf  # when the last frame was due; not the next, so that another rate holds at once
 
     def due(self, pts_ns: int) -> bool:
         """Whether it is time for another frame; only for the sink's thread."""
-        if self.frames == "none" or pts_ns < self._next_ns:
+        period_ns = int(SECOND_NS / self.max_rate)
+        due_ns = self._last_ns + period_ns
+        if self.frames == "none" or pts_ns < due_ns:
             return False
-        self._next_ns = max(self._next_ns + int(SECOND_NS / self.max_rate), pts_ns)
+        self._last_ns = due_ns if pts_ns < due_ns + period_ns else pts_ns  # after a gap it begins anew
         return True
 
 

@@ -33,7 +33,7 @@ class Service:
         self.session = session
         self.feed = Feed(session, clock)
         self.health = Health(session, self.feed, clock)
-        self.clients = {"websocket": 0, "webrtc": 0}
+        self.clients = {"websocket": 0, "unauthenticated": 0, "webrtc": 0}
         self._clock = clock
         self._speaker = None if voice is None else Speaker(session, voice)
         self._listeners: list[Outbox] = []
