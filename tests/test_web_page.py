@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -53,6 +54,32 @@ PLOTTED_COLOURS = """() => {
   const plot = $("plot");
   return new Set(new Uint32Array(plot.getContext("2d").getImageData(0, 0, plot.width, plot.height).data.buffer)).size;
 }"""
+LINK_DOWN = "() => { window.again = connect; connect = () => {}; socket.close(); }"
+FAILED_TRY = "() => socket.onclose(new CloseEvent('close'))"
+LINK_UP = "() => { connect = again; connect(); }"
+SLOW_MICROPHONE = """() => {  // the browser asks its user, until answer() is called
+  const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media), answered = new Promise((done) => (window.answer = done));
+  window.opened = [];
+  media.getUserMedia = async (wanted) => {
+    const stream = await ask(wanted);
+    opened.push(stream);
+    await answered;
+    return stream;
+  };
+}"""
+MICROPHONE_IS_OFF = """() => {
+  const live = opened.some((stream) => stream.getTracks().some((track) => track.readyState === "live"));
+  return opened.length > 0 && !live && !$("microphone").classList.contains("on");
+}"""
+SLOW_DECODER = """() => {  // files are decoded once decode() is called, the last one first
+  const now = BaseAudioContext.prototype.decodeAudioData;
+  window.waiting = [];
+  BaseAudioContext.prototype.decodeAudioData = async function (data) {
+    await new Promise((done) => waiting.unshift(done));
+    return now.call(this, data);
+  };
+  window.decode = () => waiting.forEach((done, i) => setTimeout(done, 500 * i));
+}"""
 MOUTH_BOX = [MOUTH[1].start, MOUTH[0].start, MOUTH[1].stop - MOUTH[1].start, MOUTH[0].stop - MOUTH[0].start]
 
 
@@ -92,6 +119,20 @@ def opened(browser: Any, address: str) -> Iterator[Any]:
 def until(page: Any, condition: str, *arguments: Any) -> None:
     """Wait for a condition, a JavaScript function, of the page."""
     page.wait_for_function(condition, arg=arguments[0] if arguments else None, timeout=20_000)
+
+
+def seconds(session: StandIn) -> float:
+    """How much sound was pushed into it."""
+    return sum(len(pcm) / rate for pcm, rate in session.pushed)
+
+
+def until_pushed(page: Any, session: StandIn, least: float) -> None:
+    """Wait until so many seconds of sound have come."""
+    for _ in range(200):
+        if seconds(session) >= least:
+            return
+        page.wait_for_timeout(100)
+    pytest.fail(f"{seconds(session):.2f} s of sound came, not {least:g} s")
 
 
 @needs_aiortc
@@ -165,6 +206,137 @@ def test_without_webrtc_the_page_shows_jpeg_and_says_so(browser, monkeypatch) ->
 def test_a_page_without_the_token_says_that_it_is_refused(browser) -> None:
     with serving(StandIn(), token=TOKEN) as url, opened(browser, f"{url}/#token=wrong-horse-battery") as page:
         until(page, "() => $('link').textContent.includes('token')")
+
+
+@pytest.mark.parametrize("token", ["Zm9vYmFyYmF6+cXV4/w==", "100%&#-correct-horses"])
+def test_a_token_of_any_letters_works_in_the_address(browser, token) -> None:
+    written = token if "+" in token else quote(token, safe="")
+    for fragment in (written, quote(token, safe="")):
+        with serving(StandIn(), token=token) as url, opened(browser, f"{url}/#token={fragment}") as page:
+            until(page, "() => hello !== null")
+
+
+def test_another_token_in_the_address_is_taken_at_once(browser) -> None:
+    with serving(StandIn(), token=TOKEN) as url, opened(browser, f"{url}/#token=wrong-horse-battery") as page:
+        until(page, "() => $('link').textContent.includes('refused')")
+        page.goto(f"{url}/#token={TOKEN}")
+        until(page, "() => hello !== null")
+
+
+@pytest.mark.parametrize("end", ["$('microphone').click()", "$('interrupt').click()", "socket.close()"])
+def test_a_microphone_that_is_ended_while_the_browser_asks_stays_off(browser, end) -> None:
+    session = StandIn()
+    with serving(session) as url, opened(browser, url) as page:
+        until(page, "() => hello !== null")
+        page.evaluate(SLOW_MICROPHONE)
+        page.click("#microphone")
+        until(page, "() => opened.length === 1")
+        page.evaluate(end)
+        until(page, "() => !$('microphone').classList.contains('on')")
+        page.evaluate("answer()")
+        until(page, MICROPHONE_IS_OFF)
+        assert "say_silence" not in session.asked and not session.pushed
+
+
+def test_a_microphone_that_cannot_be_heard_is_switched_off(browser) -> None:
+    with serving(StandIn()) as url, opened(browser, url) as page:
+        page.evaluate(SLOW_MICROPHONE)
+        page.evaluate("() => { AudioWorklet.prototype.addModule = async () => { throw Error('out of memory'); }; answer(); }")
+        page.click("#microphone")
+        until(page, MICROPHONE_IS_OFF)
+        assert page.inner_text("#note") == "no microphone: out of memory"
+
+
+def test_nothing_that_a_microphone_heard_comes_after_the_interruption(browser, monkeypatch) -> None:
+    session = StandIn()
+    before: list[int] = []
+    monkeypatch.setattr(session, "interrupt", lambda: before.append(len(session.pushed)))
+    with serving(session) as url, opened(browser, url) as page:
+        until(page, "() => hello !== null")
+        for once in range(1, 6):
+            page.click("#microphone")
+            until_pushed(page, session, once * 0.2)
+            page.click("#interrupt")
+            page.wait_for_timeout(300)
+            assert len(before) == once and before[-1] == len(session.pushed)
+
+
+def test_a_microphone_that_is_refused_late_stops_no_file(browser, tmp_path) -> None:
+    session = StandIn()
+    with serving(session) as url, opened(browser, url) as page:
+        until(page, "() => hello !== null")
+        page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise((_, no) => (window.refuse = no)); }")
+        page.click("#microphone")
+        page.set_input_files("#file", write_speech(tmp_path / "speech.wav", 2))
+        until(page, "() => $('note').textContent.endsWith('sent')")
+        page.evaluate("refuse(Error('no'))")
+        until(page, "() => $('note').textContent === 'speech.wav: 2.0 of 2.0 s sent'")
+        until_pushed(page, session, 1.99)
+
+
+def test_of_two_files_the_one_chosen_last_is_said_to_its_end(browser, tmp_path) -> None:
+    session = StandIn()
+    with serving(session) as url, opened(browser, url) as page:
+        until(page, "() => hello !== null")
+        page.evaluate(SLOW_DECODER)
+        page.set_input_files("#file", write_speech(tmp_path / "first.wav", 3))
+        page.set_input_files("#file", write_speech(tmp_path / "last.wav", 1))
+        until(page, "() => waiting.length === 2")
+        page.evaluate("decode()")
+        until(page, "() => $('note').textContent === 'last.wav: 1.0 of 1.0 s sent'")
+        page.wait_for_timeout(1000)
+        assert seconds(session) == pytest.approx(1, abs=0.01)
+        assert session.asked == ["say_silence"]
+
+
+def test_a_microphone_that_is_switched_on_without_a_link_is_heard_once_there_is_one(browser) -> None:
+    session = StandIn()
+    with serving(session, token=TOKEN) as url, opened(browser, f"{url}/#token={TOKEN}") as page:
+        until(page, "() => hello !== null")
+        page.evaluate(LINK_DOWN)
+        until(page, "() => hello === null")
+        page.click("#microphone")
+        until(page, "() => $('note').textContent.startsWith('listening')")
+        page.evaluate(FAILED_TRY)
+        page.evaluate(LINK_UP)
+        until_pushed(page, session, 0.5)
+        assert {rate for _, rate in session.pushed} == {page.evaluate("new AudioContext().sampleRate")}
+        page.evaluate(LINK_DOWN)
+        until(page, "() => hello === null && !$('microphone').classList.contains('on') && $('note').textContent === ''")
+
+
+def test_a_file_that_is_chosen_without_a_link_is_said_as_a_whole_once_there_is_one(browser, tmp_path) -> None:
+    session = StandIn()
+    with serving(session) as url, opened(browser, url) as page:
+        until(page, "() => hello !== null")
+        page.evaluate(LINK_DOWN)
+        until(page, "() => hello === null")
+        page.set_input_files("#file", write_speech(tmp_path / "speech.wav", 2))
+        page.wait_for_timeout(1000)
+        page.evaluate(FAILED_TRY)
+        page.evaluate(LINK_UP)
+        until(page, "() => $('note').textContent === 'speech.wav: 2.0 of 2.0 s sent'")
+        until_pushed(page, session, 1.99)
+        assert seconds(session) == pytest.approx(2, abs=0.01)
+
+
+def test_a_service_that_was_started_again_is_heard_without_webrtc(browser, monkeypatch) -> None:
+    monkeypatch.setattr(webrtc, "aiortc", None)
+    session = StandIn()
+    session.now.epoch, session.now.speaking = 3, True
+    with serving(session) as url, opened(browser, url) as page:
+        until(page, "() => document.body.dataset.way === 'jpeg' && $('state').textContent === 'speaking'")
+        with live(session):
+            until(page, "() => sounding.size > 0")
+        page.evaluate(LINK_DOWN)
+        until(page, "() => document.body.dataset.way === 'none' && $('state').textContent === '' && sounding.size === 0")
+        session.now.epoch = session.number = 0
+        page.wait_for_timeout(300)  # until the service has seen it, else it tells of an interruption
+        page.evaluate(LINK_UP)
+        until(page, "() => document.body.dataset.way === 'jpeg'")
+        assert page.evaluate("origin") is None
+        with live(session):
+            until(page, "() => sounding.size > 0")
 
 
 def test_clips_text_and_problems(browser) -> None:
