@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -25,10 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from flashlips_edge import prepare
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import Bundle
+from flashlips_edge.errors import UserError
 from flashlips_edge.face.detect import HaarDetector
 from flashlips_edge.face.track import FaceTracker
-from flashlips_edge.files import write_bytes
+from flashlips_edge.files import check_place, write_bytes
 from flashlips_edge.media.audio_file import read_sound
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.letterbox import letterbox
@@ -37,6 +40,7 @@ from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.pump.clock import SECOND_NS
 from flashlips_edge.session import LipSync
 from flashlips_edge.talking.target import Target
+from kernels.command import command
 
 ASSETS = Path(prepare.__file__).parent / "assets"
 WIDTH, HEIGHT = 1280, 720
@@ -44,6 +48,7 @@ PIECE_S = 0.02
 SOURCE_PACE = 1.01
 SENTENCE_S, PAUSE_S = 6.0, 2.0
 INTERRUPT_EVERY_S, STALL_EVERY_S, STALL_S, RIVALS_S = 15.0, 15.0, 0.06, 1.0
+LEAST_MINUTES = 0.5  # an interruption must fall into it
 LOOK_S = 20.0  # between two looks at the statistics: less than what their windows hold
 WATCH_NS = SECOND_NS  # frames kept after an interruption
 SILENT = 0.003
@@ -93,23 +98,27 @@ class Witness:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m benchmarks.live", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--bundle", default="nano")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out/live.json"))
     options = parser.parse_args()
+    if not LEAST_MINUTES <= options.minutes < math.inf:
+        raise UserError(f"--minutes {options.minutes:g} is out of range: {LEAST_MINUTES:g} or more")
+    if not 1 <= options.threads <= 256:
+        raise UserError(f"--threads {options.threads} is out of range: 1 to 256")
+    check_place(options.out, "--out")
+    bundle = Bundle.open(options.bundle)
     with tempfile.TemporaryDirectory() as temporary:
         avatar = Path(temporary) / "avatar"
-        prepare.main(
-            [str(_wide(Path(temporary))), "--out", str(avatar), "--consent", "a drawing, nobody's face", "--bundle", options.bundle]
-        )
+        print(prepare.prepare(_wide(Path(temporary)), {}, avatar, "a drawing, nobody's face", options.bundle))
         LipSync.open(options.bundle, avatar=avatar, threads=options.threads).close()  # warm: the networks stay loaded
         figures = run(avatar, options)
     from flashlips_edge.evaluation.report import circumstances  # torch, which must not share the cores with what was measured
 
     result = {"figures": figures, "marks": {name: mark for name, (_, mark) in MARKS.items()}}
-    result["circumstances"] = circumstances(Bundle.open(options.bundle), options.minutes * 60, {})
+    result["circumstances"] = circumstances(bundle, options.minutes * 60, {})
     write_bytes(options.out, json.dumps(result, indent=2).encode() + b"\n")
     for name, value in figures.items():
         kind, mark = MARKS.get(name, ("", None))
@@ -242,4 +251,4 @@ def _wide(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    command("benchmarks.live", main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from itertools import islice, pairwise
@@ -11,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.contact_sheet import Column, contact_sheet
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.crop import rectangle
@@ -32,8 +32,8 @@ COLUMNS = 8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Makes both files, prints what was made and how fast; gives the exit status."""
-    argparse.ArgumentParser(prog="python -m flashlips_edge.demo", description=f"{TITLE}, into {VIDEO} and {SHEET}.").parse_args(arguments)
     try:
+        Parser(prog="python -m flashlips_edge.demo", description=f"{TITLE}, into {VIDEO} and {SHEET}.").parse_args(arguments)
         speech = read_sound(SPEECH)
         with Talker.open("nano") as talker:
             report = lip_sync_recording(talker, AVATAR, speech, out=VIDEO)

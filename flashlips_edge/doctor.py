@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from flashlips_edge import examinations
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.examinations import FAULT, Finding
 
 PROGRAM = "flashlips_edge.doctor"
@@ -86,10 +87,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description="What this machine has, one line each, and what to do.")
+    parser = Parser(prog=f"python -m {PROGRAM}", description="What this machine has, one line each, and what to do.")
     parser.add_argument("--json", action="store_true", help="one JSON object: ok, and checks with name, state, found, do")
     parser.add_argument("--check", choices=CHECKS, help=argparse.SUPPRESS)  # one check, in this process
-    options = parser.parse_args(arguments)
+    with one_sentence(PROGRAM):
+        options = parser.parse_args(arguments)
     if options.check:
         print(json.dumps(asdict(CHECKS[options.check]())))
         return 0

@@ -16,7 +16,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` with the same suffix; renamed to it on success, removed on any exception.
 
     Raises:
-        UserError: the folder of ``path`` does not exist or cannot be written.
+        UserError: the folder of ``path`` cannot be made or written, or what stands in its place cannot be replaced.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -24,14 +24,32 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose a folder that can be written") from None
+        raise UserError(f"cannot write {path}: {_reason(error)}; choose a folder that can be written") from None
     try:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise UserError(f"{path}: it cannot be written: {error.strerror or error}; give another place") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | Path, argument: str) -> None:
+    """Raises UserError where no file can be written at ``path``. Nothing is made yet: a run that is refused later leaves no folder."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise UserError(f"{argument} {path}: this is a folder; give the name of a file")
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UserError(f"{argument} {path}: it cannot be written: {error.strerror}; give another place") from None
 
 
 def make_folder(path: str | Path) -> Path:
@@ -46,8 +64,13 @@ def make_folder(path: str | Path) -> Path:
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror or error}; choose a folder that can be written") from None
+        raise UserError(f"cannot write to {path}: {_reason(error)}; choose a folder that can be written") from None
     return path
+
+
+def _reason(error: OSError) -> str:
+    """In words; mkdir calls a file in a folder's place one that exists."""
+    return os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or str(error)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -141,6 +141,7 @@ def is_live(options: argparse.Namespace) -> bool:
 
 def run(options: argparse.Namespace) -> Report | LiveReport:
     """What the checked options ask for. UserError names what is wrong with a file, a camera or a place."""
+    options.notes = []  # said when all that was asked for is open
     options.out = _out(options)
     return _run_live(options) if is_live(options) else _run_recording(options)
 
@@ -212,6 +213,8 @@ def _run_live(options: argparse.Namespace) -> LiveReport:
             clock=clock,
         )
         stack.enter_context(face)
+        for note in options.notes:
+            _say(note)
         return lip_sync_live(face, voice, options.out, options.display, options.virtual_camera, options.seconds)
 
 
@@ -229,9 +232,9 @@ def _voice(options: argparse.Namespace, clock: Clock) -> Voice:
         return recorded_voice(read_sound(options.audio, "--audio"), clock)
     found = microphone.find(clock)
     if found is not None:
-        _say("lips from the microphone")
+        options.notes.append("lips from the microphone")
         return live_voice(found, clock)
-    _say(f"lips from the bundled speech, over and over: {microphone.why_none()}")
+    options.notes.append(f"lips from the bundled speech, over and over: {microphone.why_none()}")
     return recorded_voice(read_sound(SPEECH), clock, repeat=True)
 
 
@@ -246,7 +249,7 @@ def _out(options: argparse.Namespace) -> Path | None:
         options.display = True
         return None
     out = _free(CAMERA_OUT if options.camera is not None else DEFAULT_FOLDER / f"{Path(options.avatar).resolve().stem}.mp4")
-    _say(f"written to {out} until Ctrl-C: {window.why_none()}")
+    options.notes.append(f"written to {out} until Ctrl-C: {window.why_none()}")
     return out
 
 

@@ -10,7 +10,6 @@ and `require_signature` of LipSync.open, refuse all else.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import binascii
 import hashlib
@@ -22,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.engines.engine_folder import NAME as ENGINE
 from flashlips_edge.engines.engine_folder import EngineFolder
@@ -143,7 +143,7 @@ def _library() -> tuple[Any, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one sentence."""
-    parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description="Signatures of bundles, by Ed25519.")
+    parser = Parser(prog=f"python -m {PROGRAM}", description="Signatures of bundles, by Ed25519.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("keygen", help="make a key").add_argument(
         "key", type=Path, help="where the private key goes; KEY.pub is its public half"
@@ -152,8 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         each = commands.add_parser(name, help=what)
         each.add_argument("key", type=Path, help=key)
         each.add_argument("bundle", type=Path, help="the bundle's folder")
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         if options.command == "keygen":
             print(f"{options.key}: keep it secret; {keygen(options.key)}: give it to those who check")
         elif options.command == "sign":

@@ -27,7 +27,7 @@ import numpy as np
 
 from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
-from flashlips_edge.files import write_bytes
+from flashlips_edge.files import check_place, write_bytes
 from flashlips_edge.interrupt import Interrupt
 from flashlips_edge.media.audio_file import read_sound
 from flashlips_edge.media.recorder import Recorder
@@ -282,6 +282,8 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--hours {options.hours:g} is out of range: more than 0")
     if not 1 <= options.threads <= 256:
         raise UserError(f"--threads {options.threads} is out of range: 1 to 256")
+    if options.report is not None:
+        check_place(options.report, "--report")
     if not MEMORY.exists():
         raise UserError(f"--hours {options.hours:g} cannot be watched here: {MEMORY} is missing, which Linux has")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from kernels.command import command
@@ -18,7 +18,7 @@ SHOWN = 15  # layers of the ranked table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m quantize", description=__doc__)
+    parser = Parser(prog="python -m quantize", description=__doc__)
     parser.add_argument("--preset", default="nano", help="name or folder of the fp32 bundle, nano unless named")
     parser.add_argument("--target", required=True, help=", ".join(names()))
     parser.add_argument("--format", help="int8 or fp8; the target's own unless named")

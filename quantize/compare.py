@@ -8,7 +8,6 @@ difference) and out/quantize/faces.png (recorded faces, which are not part of th
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import report, sheets
@@ -37,7 +37,7 @@ MOMENTS = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m quantize.compare", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m quantize.compare", description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="nano", help="the fp32 bundle that they were made from")
     for name in TARGETS:
         parser.add_argument(f"--{name}", type=Path, default=Path(f"work/quantised/nano-{name}"), help=f"the bundle of target {name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flashlips_edge.arguments import Parser
+from kernels.command import command
 from kernels.table import Target, find_target, names
 
 
@@ -56,5 +58,10 @@ def _chip_row(target: Target) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    Parser(prog="python -m targets", description="The devices and their facts, as a document: docs/targets.md.").parse_args()
     print(document(), end="")
+
+
+if __name__ == "__main__":
+    command("targets", main)

@@ -6,7 +6,6 @@ the same inputs give the same bytes; what stands in the place of the result stay
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 import onnx
 from tqdm import tqdm
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import GRAPHS, Bundle, write_manifest
 from flashlips_edge.engines import build as device_build
 from flashlips_edge.engines import engine_folder
@@ -70,7 +70,7 @@ class Order:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m targets.build", description="A device's bundle and engine.")
+    parser = Parser(prog="python -m targets.build", description="A device's bundle and engine.")
     parser.add_argument("target", help=", ".join(names()))
     parser.add_argument("--preset", help="network sizes; the target's own unless named")
     parser.add_argument("--weights", help="folder of trained weights, weights/PRESET unless named; none: networks as initialised")

@@ -76,6 +76,10 @@ def test_the_videos_of_a_folder_are_sets(tmp_path):
     assert [path.name for path in folder.photos_of(tmp_path / "talks")] == ["p.jpg"]
     with pytest.raises(UserError, match="FOLDER .*y holds no videos"):
         folder.sets_of(tmp_path / "talks" / "y")
+    with pytest.raises(UserError, match=r"FOLDER .*b\.mp4 is a file: give a folder of videos"):
+        folder.sets_of(tmp_path / "talks" / "b.mp4")
+    with pytest.raises(UserError, match="FOLDER .*gone is not there: name a folder of videos, or set FLASHLIPS_DATA"):
+        folder.sets_of(tmp_path / "gone")
 
 
 def test_a_video_without_a_face_or_sound_is_refused_by_name(data_path: Callable[[str], Path], tmp_path):

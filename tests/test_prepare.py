@@ -176,6 +176,18 @@ def test_a_link_is_tried_again_when_its_file_is_back(run: Run, tmp_path: Path) -
     assert sorted(clips_of(tmp_path / "clips")) == ["faces", "mute"]
 
 
+def test_no_clip_at_all_is_one_sentence_and_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    faceless, torn = write_clip(tmp_path / "faceless.mp4", n=30), tmp_path / "torn.mp4"
+    torn.write_bytes(b"this is no video")
+    with pytest.raises(UserError, match=r"no clip came out of 2 videos; .*faceless\.mp4: 1 dropped: it shows no face"):
+        prepare.main([faceless, torn], tmp_path / "mine" / "new" / "clips", workers=1)
+    assert list((tmp_path / "mine").iterdir()) == []
+    with pytest.raises(UserError, match="no clip came out of 1 video; "):
+        prepare.main([faceless], tmp_path / "mine", workers=1)
+    assert (tmp_path / "mine" / "manifest.json").is_file(), "a folder that was there stays"
+
+
 @pytest.mark.parametrize("fails", ["pieces", "read_audio"])
 def test_whatever_one_video_does_to_a_library_is_its_outcome(fails: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:

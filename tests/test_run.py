@@ -133,6 +133,13 @@ def test_it_is_said_where_no_face_was_found(lip_sync, media, monkeypatch, capsys
     assert ("no face was found" in capsys.readouterr().err) != late
 
 
+def test_a_driver_without_a_face_is_refused(lip_sync, media, tmp_path, capsys):
+    driver = write_faces(tmp_path / "driver.mp4", 5, image=np.full((240, 320, 3), 90, np.uint8))
+    assert lip_sync("--avatar", media / "face.mp4", "--driver", driver, "--out", "result.mp4") == 2
+    assert f"--driver {driver}: no face was found in it" in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["driver.mp4"]
+
+
 def test_another_face_drives(lip_sync, media, tmp_path):
     driver = write_faces(tmp_path / "driver.mp4", 15, 30, sound=speech(0.5), image=face(2))
     assert lip_sync("--avatar", media / "face.mp4", "--driver", driver, "--out", "result.mp4") == 0
@@ -181,6 +188,13 @@ def test_a_camera_alone_writes_until_ctrl_c_and_says_what_it_does(bundle, tmp_pa
     assert out.startswith(b"out/camera.mp4\n")
     assert len(frames_of(tmp_path / "out/camera.mp4")) >= 1
     assert read_sound(tmp_path / "out/camera.mp4").samples.size
+
+
+def test_a_camera_that_does_not_open_is_all_that_is_said(lip_sync, monkeypatch, capsys):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert lip_sync("--camera", "/dev/video99") == run.WRONG_USE
+    said = capsys.readouterr().err
+    assert said.startswith("flashlips_edge.run: --camera /dev/video99: there is no such device") and said.count("\n") == 1
 
 
 @pytest.fixture

@@ -147,8 +147,10 @@ def test_the_command_ends_with_ctrl_c_and_reports_so_far(media, tmp_path):
         (["--hours", "1", "--avatar", "missing.mp4"], "missing.mp4"),
         (["--hours", "1", "--plant", "tree"], "invalid choice: 'tree'"),
         (["--threads", "0"], "--threads 0 is out of range: 1 to 256"),
+        (["--avatar", "missing.mp4", "--report", str(Path(__file__).parent)], "this is a folder; give the name of a file"),
+        (["--avatar", "missing.mp4", "--report", f"{__file__}/soak.json"], "soak.json: it cannot be written: Not a directory"),
     ],
-    ids=["no time", "no number", "two faces", "no file", "no leak", "threads"],
+    ids=["no time", "no number", "two faces", "no file", "no leak", "threads", "a folder", "no folder"],
 )
 def test_wrong_use_is_one_sentence(capsys, words, sentence):
     assert soak.main(words) == 2

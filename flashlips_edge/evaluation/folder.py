@@ -12,7 +12,11 @@ def sets_of(folder: Path, quick: bool = False) -> dict[str, list[Path]]:
     """Videos by set, both in order of their names: those of the folder itself and those of each folder in it, named after it.
 
     `quick` keeps the first and the last of each set. UserError where there is no folder or no video."""
-    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
+    if not folder.exists():
+        raise UserError(f"FOLDER {folder} is not there: name a folder of videos, or set FLASHLIPS_DATA to the recorded data's")
+    if not folder.is_dir():
+        raise UserError(f"FOLDER {folder} is a file: give a folder of videos")
+    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found: dict[str, list[Path]] = {}
     for place in folders:
         found.setdefault(place.resolve().name, []).extend(videos_in(place))

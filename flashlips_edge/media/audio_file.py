@@ -104,9 +104,7 @@ def read_pcm(stream: BinaryIO, sample_rate_hz: int = SPEECH_RATE_HZ, channels: i
     return Sound(samples.astype(np.float32), sample_rate_hz)
 
 
-def _samples(
-    container: av.container.InputContainer, stream: av.AudioStream, rate_hz: int, start: Fraction | None, what: str
-) -> np.ndarray:
+def _samples(container: av.container.InputContainer, stream: av.AudioStream, rate_hz: int, start: Fraction | None, what: str) -> np.ndarray:
     """float32 [N, C], each decoded frame put where its time stamp says; C is 1 or 2, to which FFmpeg mixes more, as a player does."""
     layout = stream.codec_context.layout
     planar = av.AudioResampler("fltp", "stereo" if layout.nb_channels > 2 else layout, rate_hz)

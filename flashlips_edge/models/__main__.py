@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.models.networks import costs
 from flashlips_edge.models.presets import FOLDER, load_preset
 
+PROGRAM = "flashlips_edge.models"
 
-def main() -> None:
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print one table for each preset."""
+    with one_sentence(PROGRAM):
+        Parser(prog=f"python -m {PROGRAM}", description="Every preset's networks, their parameters and operations.").parse_args(arguments)
     for name in sorted(path.stem for path in FOLDER.glob("*.yaml")):
         preset = load_preset(name)
         size, (h, w), c = preset["crop_size"], preset["editor"]["size"], preset["editor"]["latent_channels"]

@@ -6,9 +6,11 @@ python -m flashlips_edge.training.prepare VIDEO_OR_FOLDER... --out work/clips
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache
 from itertools import repeat
 from multiprocessing import get_context
@@ -135,10 +137,13 @@ def main(
     syncnet: Annotated[Path, typer.Option(help="weights of the network that checks sound against lips")] = SHIPPED,
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:
-    """Cut face crops and sound out of videos; a broken, silent or faceless file is reported and is no reason to stop."""
+    """Cut face crops and sound out of videos; a broken, silent or faceless file is reported and is no reason to stop.
+
+    Where not one clip comes out, that is a mistake, and no new folder is left."""
     size = load_preset(preset)["crop_size"]
     load_syncnet(syncnet)
     paths = find_videos(videos)
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with Shards(out, size) as shards:
         new = [path for path in paths if not shards.done(str(source_of(path)), _size(path))]
         make_folder(shards.parts)
@@ -157,6 +162,9 @@ def main(
         finally:
             pool.shutdown(cancel_futures=True)
     inputs = [shards.manifest["inputs"][str(source_of(path))] for path in paths]
+    if not any(entry["clips"] for entry in inputs):
+        _remove(made)
+        raise UserError(f"no clip came out of {len(paths)} video{'s' * (len(paths) > 1)}; {paths[0]}: {inputs[0]['outcome']}")
     print(f"{sum(len(i['clips']) for i in inputs)} clips of {sum(bool(i['clips']) for i in inputs)} of {len(paths)} videos in {out}")
 
 
@@ -182,6 +190,15 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _remove(made: list[Path]) -> None:
+    """The folder of shards and those around it, as far as this run made them and nobody else uses them."""
+    if made:
+        shutil.rmtree(made[0], ignore_errors=True)
+    for folder in made[1:]:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _save(part: Path, values: np.ndarray) -> None:

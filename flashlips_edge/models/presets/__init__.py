@@ -20,7 +20,7 @@ def load_preset(name: str) -> dict[str, Any]:
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"preset {name!r} is not one of {', '.join(names)}{hint}")
+        raise UserError(f"--preset {name!r} is not one of {', '.join(names)}{hint}")
     path = FOLDER / f"{name}.yaml"
     try:
         preset = yaml.safe_load(path.read_text(encoding="utf-8"))
