@@ -50,7 +50,7 @@ def trained(editor: Editor) -> Editor:
 def table() -> dict[str, dict[str, tuple[float, float]]]:
     """What python -m flashlips_edge.models prints: preset -> network -> million parameters and GFLOP."""
     with redirect_stdout(io.StringIO()) as printed:
-        main()
+        main([])
     rows: dict[str, dict[str, tuple[float, float]]] = {}
     for line in printed.getvalue().splitlines():
         words = line.split()
