@@ -32,6 +32,7 @@ import onnx
 from tqdm import tqdm
 
 from flashlips_edge import prepare
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import GRAPHS, Bundle
 from flashlips_edge.engines.choice import Engine, shared_engine
 from flashlips_edge.errors import UserError
@@ -262,9 +263,7 @@ def find_bundle(target: Target, preset: str, folder: Path) -> Bundle:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.engines", description="What a frame takes here, and is predicted to elsewhere."
-    )
+    parser = Parser(prog="python -m benchmarks.engines", description="What a frame takes here, and is predicted to elsewhere.")
     parser.add_argument("target", help=", ".join(names()))
     parser.add_argument("--preset", help="network sizes; the target's own unless named")
     parser.add_argument("--frames", type=int, default=500, help="that are measured, 500 unless named")

@@ -12,7 +12,6 @@ transformer above all. The SDXL VAE is diffusers' own, at its size; without diff
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import kernels
+from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import write_bytes
 from flashlips_edge.models.autoencoder import Autoencoder
@@ -185,7 +185,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_frame", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.gpu_frame", description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="paper", help="the network sizes (default: %(default)s)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="frames at once (default: 1 and 8)")
     parser.add_argument("--ways", nargs="+", default=list(DEFAULT), choices=WAYS, help="default: all but compile")

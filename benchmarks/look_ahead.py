@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation.report import circumstances
@@ -27,6 +28,7 @@ from flashlips_edge.talking.identity import Identity
 from flashlips_edge.talking.lips import STEP_NS, SpeechToLips
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.talker import Talker
+from kernels.command import command
 
 SETS = ("grid_s1", "grid_unseen", "video")
 WAYS = {"recorded": (None, 4), **{f"live, {40 * ahead} ms ahead": (1, ahead) for ahead in (0, 1, 2, 3, 4)}}
@@ -36,7 +38,7 @@ REFERENCES = 16  # pictures of the clip that its identity is taken from
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m benchmarks.look_ahead", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FLASHLIPS_DATA") or "../shared/data"))
     parser.add_argument("--bundle", default="nano")
     parser.add_argument("--out", type=Path, default=Path("out/look_ahead.json"))
@@ -87,4 +89,4 @@ def spoken(networks: Networks, identity: Identity, sound: np.ndarray, new_steps:
 
 
 if __name__ == "__main__":
-    main()
+    command("benchmarks.look_ahead", main)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import report
@@ -21,6 +22,7 @@ from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.parts import Evaluation
 from flashlips_edge.files import write_bytes
 from flashlips_edge.training import personal
+from kernels.command import command
 
 SPEAKER = "s31"
 TAUGHT = 7
@@ -38,7 +40,7 @@ def measure(videos: Path, bundle: str, judges: Judges, work: Path) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m benchmarks.personal", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FLASHLIPS_DATA") or "../shared/data"))
     parser.add_argument("--weights", type=Path, default=personal.SHIPPED)
     parser.add_argument("--steps", type=int, default=700)
@@ -70,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command("benchmarks.personal", main)

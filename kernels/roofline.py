@@ -6,10 +6,10 @@ FLOPs and bytes are counted; without measurements of that very chip in benchmark
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.files import atomic_path
 from flashlips_edge.models.presets import load_preset
 from kernels.bench.table import read
@@ -68,7 +68,7 @@ def draw(path: Path, chip: Chip, title: str, kernels: list[Specialisation], poin
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kernels.roofline", description="A preset's kernels under a chip's limits.")
+    parser = Parser(prog="python -m kernels.roofline", description="A preset's kernels under a chip's limits.")
     parser.add_argument("--target", nargs="+", default=list(CHIPS), help="the chips, all unless named")
     parser.add_argument("--preset", default="edge", help="the network sizes, edge unless named")
     parser.add_argument("--batch", type=int, default=1, help="frames at once, 1 unless named")

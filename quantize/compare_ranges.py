@@ -7,11 +7,11 @@ Every layer of a target is low, so that nothing hides behind a budget. Prints a 
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.evaluation import report
 from flashlips_edge.files import write_bytes
@@ -24,7 +24,7 @@ FRAMES, SOUNDS = 32, 8  # as quantize.compare takes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m quantize.compare_ranges", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m quantize.compare_ranges", description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="nano", help="the fp32 bundle")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/quantize-ranges.json"), help="the figures")
     options = parser.parse_args()

@@ -15,9 +15,14 @@ typer = pytest.importorskip("typer", reason="typer is not installed: pip install
 from flashlips_edge.training.command import command  # noqa: E402
 
 COMMANDS = (
+    "benchmarks.engines",
+    "benchmarks.gpu_frame",
     "benchmarks.live",
+    "benchmarks.look_ahead",
+    "benchmarks.personal",
     "flashlips_edge.demo",
     "flashlips_edge.doctor",
+    "flashlips_edge.engines.build",
     "flashlips_edge.evaluation",
     "flashlips_edge.models",
     "flashlips_edge.prepare",
@@ -26,8 +31,13 @@ COMMANDS = (
     "flashlips_edge.soak",
     "flashlips_edge.training",
     "flashlips_edge.training.prepare",
+    "kernels.aot",
+    "kernels.aot.on_gpu",
+    "kernels.bench",
+    "kernels.roofline",
     "quantize",
     "quantize.compare",
+    "quantize.compare_ranges",
     "targets",
     "targets.build",
 )

@@ -207,13 +207,13 @@ def test_what_an_engine_held_is_given_back_when_nobody_holds_the_engine(bundle: 
 
 def test_a_result_on_the_gpu_outlives_its_engine(bundle: Bundle, device: Device, driver: Driver) -> None:
     engine = load(bundle, "latent_encoder", device, tensorrt())
-    given = device.array((1, 3, 160, 160), np.float32)
-    device.copy_in(given, image(1), device.shared_stream())
+    picture, given = image(1), device.array((1, 3, 160, 160), np.float32)
+    device.copy_in(given, picture, device.shared_stream())
     latent, expected = engine.run_on_device({"image": given})["latent"], OnnxRuntimeEngine(bundle.graph_path("latent_encoder"))
     del engine
     device.array((1,), np.float32)
     found = device.copy_out(latent, device.shared_stream())
-    np.testing.assert_allclose(found, expected.run({"image": image(1)})["latent"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, expected.run({"image": picture})["latent"], rtol=1e-5, atol=1e-6)
 
 
 def test_a_context_that_gets_no_memory_is_one_sentence(bundle: Bundle, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

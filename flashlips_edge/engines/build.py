@@ -6,7 +6,6 @@ many fell back to a wider one, runs the golden inputs, and writes the folder `en
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.bundle import GRAPHS, Bundle
 from flashlips_edge.engines import engine_folder, plugins
 from flashlips_edge.engines.cuda import Device
@@ -154,10 +154,10 @@ def _layers(name: str, asked: dict[str, str], engine: TensorRtEngine, wanted: Wa
 
 def main() -> int:
     """The exit status: 0, or 2 with one sentence."""
-    parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description="The engine of a bundle, built on the device that runs it.")
+    parser = Parser(prog=f"python -m {PROGRAM}", description="The engine of a bundle, built on the device that runs it.")
     parser.add_argument("bundle", help="the bundle's folder, as make engine wrote it")
-    options = parser.parse_args()
     try:
+        options = parser.parse_args()
         bundle = Bundle.open(options.bundle)
         wanted = Wanted.of(bundle)
         if wanted.engine == "onnxruntime":

@@ -69,8 +69,9 @@ def _end_s(frame: av.frame.Frame, stream: av.stream.Stream) -> float:
     """Where the frame ends, in seconds of the stream."""
     if frame.pts is None:
         return 0.0
-    lasts = frame.samples / frame.sample_rate if isinstance(frame, av.AudioFrame) else (frame.duration or 0) * frame.time_base
-    return float((frame.pts * frame.time_base) + lasts - (stream.start_time or 0) * stream.time_base)
+    base = frame.time_base or stream.time_base
+    lasts = frame.samples / frame.sample_rate if isinstance(frame, av.AudioFrame) else (frame.duration or 0) * base
+    return float(frame.pts * base + lasts - (stream.start_time or 0) * stream.time_base)
 
 
 def _tell(what: str, container: av.container.InputContainer, stream: av.stream.Stream, damaged: bool, end_s: float) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from tqdm import tqdm
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
 from kernels.aot.compile import compile_kernel
@@ -18,7 +18,7 @@ from kernels.specialisation import collect, operations
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kernels.aot", description="A preset's kernels as cubin and PTX, without a GPU.")
+    parser = Parser(prog="python -m kernels.aot", description="A preset's kernels as cubin and PTX, without a GPU.")
     parser.add_argument("--target", required=True, help=f"the chip: {', '.join(CHIPS)}")
     parser.add_argument("--out", type=Path, required=True, help="the folder that receives cubins, PTX and manifest.json")
     parser.add_argument("--preset", default="edge", help="the network sizes, edge unless named")

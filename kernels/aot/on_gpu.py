@@ -6,7 +6,6 @@ the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import replace
 from itertools import chain
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from triton.runtime.jit import KernelInterface
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.engines.cubin import CubinKernels
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
@@ -36,7 +36,7 @@ class DifferentError(Exception):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kernels.aot.on_gpu", description="Compare compiled kernels with Triton's launches.")
+    parser = Parser(prog="python -m kernels.aot.on_gpu", description="Compare compiled kernels with Triton's launches.")
     parser.add_argument("--preset", default="nano", help="the network sizes, nano unless named")
     arguments = parser.parse_args()
     preset = load_preset(arguments.preset)

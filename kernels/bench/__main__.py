@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
 from kernels.chips import device_key
@@ -22,7 +22,7 @@ CSV = ROOT / "benchmarks" / "kernels.csv"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kernels.bench", description="Check and time the kernels on this machine's GPU.")
+    parser = Parser(prog="python -m kernels.bench", description="Check and time the kernels on this machine's GPU.")
     parser.add_argument("--preset", nargs="+", default=["paper", "edge"], help="the network sizes, paper and edge unless named")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="frames at once, 1 and 8 unless named")
     parser.add_argument("--out", type=Path, default=CSV, help="the CSV, benchmarks/kernels.csv unless named")
