@@ -32,7 +32,7 @@ import onnx
 from tqdm import tqdm
 
 from flashlips_edge import prepare
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.bundle import GRAPHS, Bundle
 from flashlips_edge.engines.choice import Engine, shared_engine
 from flashlips_edge.errors import UserError
@@ -43,7 +43,6 @@ from flashlips_edge.media.audio_file import read_sound
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.talking.talker import Talker
 from kernels.chips import Chip
-from kernels.command import command
 from kernels.table import Target, find_target, names
 from quantize.graph import HEAVY, Probe, copy
 from targets.build import OUT
@@ -333,4 +332,5 @@ def _machine() -> str:
 
 
 if __name__ == "__main__":
-    command("benchmarks.engines", main)
+    with one_sentence("benchmarks.engines"):
+        main()

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import kernels
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import write_bytes
 from flashlips_edge.models.autoencoder import Autoencoder
@@ -35,7 +35,7 @@ from flashlips_edge.models.editor_transformer import EditorTransformer
 from flashlips_edge.models.layers import LIPS
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.models.sdxl import SDXLAutoencoder
-from kernels.command import check_batch
+from kernels.batch import check_batch
 
 EDITORS = {"U-Net": ("editor", EditorUNet), "transformer": ("editor_transformer", EditorTransformer)}
 WAYS = ("bf16", "kernels", "compile", "fp8")
@@ -217,8 +217,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_sentence("benchmarks.gpu_frame"):
         main()
-    except UserError as error:
-        print(f"benchmarks.gpu_frame: {error}", file=sys.stderr)
-        sys.exit(2)

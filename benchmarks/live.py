@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from flashlips_edge import prepare
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.detect import HaarDetector
@@ -40,7 +40,6 @@ from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.pump.clock import SECOND_NS
 from flashlips_edge.session import LipSync
 from flashlips_edge.talking.target import Target
-from kernels.command import command
 
 ASSETS = Path(prepare.__file__).parent / "assets"
 WIDTH, HEIGHT = 1280, 720
@@ -251,4 +250,5 @@ def _wide(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    command("benchmarks.live", main)
+    with one_sentence("benchmarks.live"):
+        main()

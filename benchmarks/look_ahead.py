@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation.report import circumstances
@@ -28,7 +28,6 @@ from flashlips_edge.talking.identity import Identity
 from flashlips_edge.talking.lips import STEP_NS, SpeechToLips
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.talking.talker import Talker
-from kernels.command import command
 
 SETS = ("grid_s1", "grid_unseen", "video")
 WAYS = {"recorded": (None, 4), **{f"live, {40 * ahead} ms ahead": (1, ahead) for ahead in (0, 1, 2, 3, 4)}}
@@ -89,4 +88,5 @@ def spoken(networks: Networks, identity: Identity, sound: np.ndarray, new_steps:
 
 
 if __name__ == "__main__":
-    command("benchmarks.look_ahead", main)
+    with one_sentence("benchmarks.look_ahead"):
+        main()

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import report
@@ -22,7 +22,6 @@ from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.parts import Evaluation
 from flashlips_edge.files import write_bytes
 from flashlips_edge.training import personal
-from kernels.command import command
 
 SPEAKER = "s31"
 TAUGHT = 7
@@ -72,4 +71,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command("benchmarks.personal", main)
+    with one_sentence("benchmarks.personal"):
+        main()

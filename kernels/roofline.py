@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.files import atomic_path
 from flashlips_edge.models.presets import load_preset
+from kernels.batch import check_batch
 from kernels.bench.table import read
 from kernels.chips import CHIPS, Chip, find_chip
-from kernels.command import check_batch, command
 from kernels.specialisation import Specialisation, collect
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -90,4 +90,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command("kernels.roofline", main)
+    with one_sentence("kernels.roofline"):
+        main()

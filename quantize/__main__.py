@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
-from kernels.command import command
 from kernels.table import names
 from quantize import calibration, plots, targets
 from quantize.answers import decibels
@@ -67,4 +66,5 @@ def _tell(built: Built) -> None:
 
 
 if __name__ == "__main__":
-    command("quantize", main)
+    with one_sentence("quantize"):
+        main()

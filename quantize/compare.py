@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import report, sheets
 from flashlips_edge.files import write_bytes
 from flashlips_edge.talking.networks import Networks
 from flashlips_edge.training import synthetic_clips
-from kernels.command import command
 from quantize import baselines, calibration, rtx, speed
 from quantize.answers import Answers, Trial, answer, compare, drive, feeds_of, picture
 from quantize.calibration import CalibrationSet
@@ -177,4 +176,5 @@ def _tell(rows: dict[str, dict[str, Any]], times: dict[str, dict[str, float]]) -
 
 
 if __name__ == "__main__":
-    command("quantize.compare", main)
+    with one_sentence("quantize.compare"):
+        main()

@@ -11,11 +11,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.bundle import Bundle
 from flashlips_edge.evaluation import report
 from flashlips_edge.files import write_bytes
-from kernels.command import command
 from quantize import calibration, ranges, targets
 from quantize.answers import Quality
 from quantize.workbench import Workbench
@@ -64,4 +63,5 @@ def _rounded(quality: Quality) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    command("quantize.compare_ranges", main)
+    with one_sentence("quantize.compare_ranges"):
+        main()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from flashlips_edge.arguments import Parser
-from kernels.command import command
+from flashlips_edge.arguments import Parser, one_sentence
 from kernels.table import Target, find_target, names
 
 
@@ -64,4 +63,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command("targets", main)
+    with one_sentence("targets"):
+        main()

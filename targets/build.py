@@ -20,7 +20,7 @@ from typing import Any
 import onnx
 from tqdm import tqdm
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.bundle import GRAPHS, Bundle, write_manifest
 from flashlips_edge.engines import build as device_build
 from flashlips_edge.engines import engine_folder
@@ -35,7 +35,6 @@ from flashlips_edge.models import presets
 from flashlips_edge.models.presets import load_preset
 from flashlips_edge.training.ship import CONSTANTS, NETWORKS
 from kernels.chips import TABLES
-from kernels.command import command
 from kernels.precision import INTERPRETED
 from kernels.table import LOW, Target, find_target, names
 from quantize import calibration
@@ -380,4 +379,5 @@ def _is_device(target: Target) -> bool:
 
 
 if __name__ == "__main__":
-    command("targets.build", main)
+    with one_sentence("targets.build"):
+        main()

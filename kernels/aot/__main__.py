@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
 from kernels.aot.compile import compile_kernel
 from kernels.aot.folder import check, write
+from kernels.batch import check_batch
 from kernels.chips import CHIPS, find_chip
-from kernels.command import check_batch, command
 from kernels.precision import INTERPRETED
 from kernels.specialisation import collect, operations
 
@@ -47,4 +47,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command("kernels.aot", main)
+    with one_sentence("kernels.aot"):
+        main()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from triton.runtime.jit import KernelInterface
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.engines.cubin import CubinKernels
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
@@ -26,7 +26,6 @@ from kernels.aot.folder import write
 from kernels.bench.cases import layer_cases
 from kernels.bench.functions import function_cases
 from kernels.chips import CHIPS, Chip
-from kernels.command import command
 from kernels.launches import Launch, take_launch
 from kernels.specialisation import Specialisation
 
@@ -107,4 +106,5 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    command("kernels.aot.on_gpu", main)
+    with one_sentence("kernels.aot.on_gpu"):
+        main()

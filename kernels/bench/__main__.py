@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from flashlips_edge.arguments import Parser
+from flashlips_edge.arguments import Parser, one_sentence
 from flashlips_edge.errors import UserError
 from flashlips_edge.models.presets import load_preset
+from kernels.batch import check_batch
 from kernels.chips import device_key
-from kernels.command import check_batch, command
 
 ROOT = Path(__file__).resolve().parents[2]
 CSV = ROOT / "benchmarks" / "kernels.csv"
@@ -70,4 +70,5 @@ def _commit() -> str:
 
 
 if __name__ == "__main__":
-    command("kernels.bench", main)
+    with one_sentence("kernels.bench"):
+        main()
