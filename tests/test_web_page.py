@@ -353,6 +353,25 @@ def test_clips_text_and_problems(browser) -> None:
     assert [int(pcm[0]) for pcm, _ in session.pushed] == [len("good evening")]
 
 
+def test_what_is_asked_for_without_a_link_is_not_done_and_the_page_says_so(browser) -> None:
+    session = StandIn()
+    with serving(session, voice=Echo()) as url, opened(browser, url) as page:
+        until(page, "() => hello !== null")
+        page.fill("#text", "good evening")
+        page.evaluate(LINK_DOWN)
+        until(page, "() => hello === null")
+        for asked in ("#clips >> text=wave", "#say", "#interrupt"):
+            page.evaluate("note('')")
+            page.click(asked)
+            assert page.inner_text("#note") == "no connection: ask again when there is one"
+        assert page.input_value("#text") == "good evening"
+        page.evaluate(LINK_UP)
+        until(page, "() => hello !== null")
+        page.click("#say")
+        until_pushed(page, session, 10 / 16_000)
+    assert session.clip != "wave" and len(session.pushed) == 1 and "interrupt" not in session.asked
+
+
 class Echo:
     """A voice whose samples tell the length of the text."""
 
