@@ -74,6 +74,9 @@ def _reason(error: OSError) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically."""
+    """Write ``data`` to ``path`` atomically. Raises UserError as `atomic_path` does, and where there is no room."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+        try:
+            temporary.write_bytes(data)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}; make room, or choose another place") from None

@@ -308,8 +308,6 @@ def run(options: argparse.Namespace) -> dict:
                 report = soak(session, clock, seconds, min(EVERY_S, seconds / SAMPLES), leak, lambda: stop.requested)
             finally:
                 plants.end()
-    if options.report is not None:
-        write_bytes(options.report, json.dumps(report, indent=2).encode() + b"\n")
     return report
 
 
@@ -327,12 +325,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         check(options)
         report = run(options)
+        print(summary(report), flush=True)  # first: days may have gone by until a disk is full
+        if options.report is not None:
+            write_bytes(options.report, json.dumps(report, indent=2).encode() + b"\n")
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return WRONG_USE
     except KeyboardInterrupt:
         return 1
-    print(summary(report))
     return 0 if report["sound"] else 1
 
 

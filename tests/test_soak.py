@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -136,6 +138,24 @@ def test_the_command_ends_with_ctrl_c_and_reports_so_far(media, tmp_path):
     assert "Traceback" not in errors and process.returncode == (0 if report["sound"] else 1)
     assert len(report["samples"]) >= len(lines) and not report["whole"] and report["hours"] < 0.02
     assert output.count("\n") == 1 and "memory_rise_mb" in output
+
+
+def test_a_verdict_is_told_where_its_report_cannot_be_written(capsys, monkeypatch, tmp_path):
+    report = {"sound": True, "hours": 72.0, "found": dict.fromkeys(soak.LIMITS, 0.0)}
+    monkeypatch.setattr(soak, "run", lambda options: report)
+    monkeypatch.setattr(Path, "write_bytes", no_room)
+    assert soak.main(["--report", str(tmp_path / "soak.json")]) == 2
+    output = capsys.readouterr()
+    assert output.out.startswith("sound over 72.00 h")
+    assert (
+        output.err
+        == f"flashlips_edge.soak: cannot write {tmp_path}/soak.json: No space left on device; make room, or choose another place\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def no_room(path: Path, data: bytes) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize(
