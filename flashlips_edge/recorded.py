@@ -87,7 +87,7 @@ def lip_sync_recording(
                     writer.write(frame)
             count += 1
             if window is not None:
-                pace.wait(frame.pts_ns)
+                pace.wait(frame.pts_ns, lambda: stop.requested)
                 stop.requested |= not window.show(frame)
             if stop.requested:
                 break

@@ -66,9 +66,10 @@ class Voice:
         return self._face.said_everything
 
     def close(self) -> None:
-        self._close()
         if self._stage is not None:
             self._stage.stop()
+        self._close()
+        if self._stage is not None:
             self._stage.join()
 
     def _push(self, piece: tuple[np.ndarray, int] | Frame) -> None:
@@ -137,19 +138,23 @@ def live_voice(source: Microphone | PcmStream, clock: Clock) -> Voice:
 
 def recorded_face(video: VideoFile, sound: Sound | None, clock: Clock) -> Voice:
     """The lips, and the sound if it has one, of a face in a video, at its own pace. The voice closes the video."""
+    over = threading.Event()
 
     def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int] | Frame]:
         pace, said = Pace(clock), 0
-        for frame in video:
-            pace.wait(frame.pts_ns)
-            yield frame
-            if sound is not None:
-                until = (frame.pts_ns + SAID_AHEAD_NS) * sound.sample_rate_hz // SECOND_NS
-                if until > said:
-                    yield sound.samples[said:until], sound.sample_rate_hz
-                said = max(said, until)
+        with video:  # who else closes it may find it decoding
+            for frame in video:
+                pace.wait(frame.pts_ns, over.is_set)
+                if over.is_set():
+                    return
+                yield frame
+                if sound is not None:
+                    until = (frame.pts_ns + SAID_AHEAD_NS) * sound.sample_rate_hz // SECOND_NS
+                    if until > said:
+                        yield sound.samples[said:until], sound.sample_rate_hz
+                    said = max(said, until)
 
-    return Voice(pieces, video.close)
+    return Voice(pieces, over.set)
 
 
 def live_face(camera: Camera) -> Voice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -100,31 +100,80 @@ def test_what_a_microphone_heard_before_the_face_was_there_is_not_said(monkeypat
     voice.close()
 
 
+class Onlooker:
+    """A face that is told what it shall look like, and notes how far the sound is ahead of that."""
+
+    said_everything = True
+
+    def __init__(self) -> None:
+        self.ahead_ns: list[int] = []
+        self.said = self.shown = 0
+
+    def push_face(self, frame: Frame) -> None:
+        self.shown_ns = frame.pts_ns
+        self.shown += 1
+
+    def push_audio(self, pcm: np.ndarray, sample_rate_hz: int) -> None:
+        self.said += len(pcm)
+        self.ahead_ns.append(self.said * SECOND_NS // sample_rate_hz - self.shown_ns)
+
+    def say_silence(self) -> None: ...
+
+
+class Film:
+    """Pictures at these times, each decoded by `decode`."""
+
+    def __init__(self, times_ns: list[int], decode: Callable[[], object] = lambda: None):
+        self.times_ns, self.decode = times_ns, decode
+        self.closed_by: str | None = None
+        self.left = 0
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self.closed_by = threading.current_thread().name
+
+    def __iter__(self) -> Iterator[Frame]:
+        for pts_ns in self.times_ns:
+            self.decode()
+            self.left += 1
+            yield Frame(np.zeros((2, 2, 3), np.uint8), pts_ns)
+
+
+def test_a_recorded_face_ends_within_a_gap_of_its_pictures() -> None:
+    face, film = Onlooker(), Film([0, 3600 * SECOND_NS])
+    voice = recorded_face(film, None, MonotonicClock())  # type: ignore[arg-type]
+    voice.start(face)  # type: ignore[arg-type]
+    until(lambda: film.left == 2)
+    voice.close()
+    assert face.shown == 1 and film.closed_by == "voice"
+
+
+def test_a_recorded_face_ends_while_a_picture_is_decoded() -> None:
+    decoding, decoded = threading.Event(), threading.Event()
+
+    def decode() -> None:
+        decoding.set()
+        decoded.wait(20)
+
+    film = Film([0, SECOND_NS], decode)
+    voice = recorded_face(film, None, MonotonicClock())  # type: ignore[arg-type]
+    voice.start(Onlooker())  # type: ignore[arg-type]
+    assert decoding.wait(20)
+    closing = threading.Thread(target=voice.close)
+    closing.start()
+    closing.join(0.1)
+    assert film.closed_by is None  # its reader is at work
+    decoded.set()
+    closing.join(20)
+    assert not closing.is_alive() and film.closed_by == "voice" and film.left == 1
+
+
 def test_sound_of_a_recorded_face_is_said_with_its_pictures() -> None:
     """A little ahead, as much as a live source may be: what is further ahead would be hurried, and come before its lips."""
-
-    class Stage:
-        said_everything = True
-
-        def __init__(self) -> None:
-            self.ahead_ns: list[int] = []
-            self.said = 0
-
-        def push_face(self, frame: Frame) -> None:
-            self.shown_ns = frame.pts_ns
-
-        def push_audio(self, pcm: np.ndarray, sample_rate_hz: int) -> None:
-            self.said += len(pcm)
-            self.ahead_ns.append(self.said * SECOND_NS // sample_rate_hz - self.shown_ns)
-
-        def say_silence(self) -> None: ...
-
-    class Film(list[Frame]):
-        def close(self) -> None: ...
-
-    film = Film(Frame(np.zeros((2, 2, 3), np.uint8), i * SECOND_NS // 25) for i in range(10))
+    film = Film([i * SECOND_NS // 25 for i in range(10)])
     sound = Sound(np.zeros((SPEECH_RATE_HZ, 1), np.float32), SPEECH_RATE_HZ)
-    face, voice = Stage(), recorded_face(film, sound, MonotonicClock())  # type: ignore[arg-type]
+    face, voice = Onlooker(), recorded_face(film, sound, MonotonicClock())  # type: ignore[arg-type]
     voice.start(face)  # type: ignore[arg-type]
     until(lambda: voice.ended)
     voice.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from flashlips_edge.pump.clock import Clock
+from flashlips_edge.pump.worker import LOOK_NS
 
 
 class Pace:
@@ -21,8 +23,8 @@ class Pace:
             self._start_ns = self._clock.now_ns() - pts_ns
         return self._clock.now_ns() - self._start_ns - pts_ns
 
-    def wait(self, pts_ns: int) -> None:
-        """Come back when this pts is due."""
-        while (late_ns := self.late_ns(pts_ns)) < 0:
+    def wait(self, pts_ns: int, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Come back when this pts is due, or soon after it was `given_up`."""
+        while (late_ns := self.late_ns(pts_ns)) < 0 and not given_up():
             with self._turn:
-                self._clock.wait(self._turn, self._clock.now_ns() - late_ns)
+                self._clock.wait(self._turn, self._clock.now_ns() + min(-late_ns, LOOK_NS))

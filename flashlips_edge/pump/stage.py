@@ -7,6 +7,7 @@ from typing import Any
 
 from flashlips_edge.pump.clock import SECOND_NS
 from flashlips_edge.pump.mailbox import ClosedError, Mailbox
+from flashlips_edge.pump.thread import Thread
 
 LOOK_NS = SECOND_NS // 5  # how often a waiting stage looks at its stop flag
 JOIN_NS = 10 * SECOND_NS
@@ -35,7 +36,7 @@ class Stage:
         self._source, self._work, self._sink = source, work, sink
         self._stopping = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = Thread(name, self._run, self.stop)
 
     def start(self) -> None:
         self._thread.start()
@@ -48,12 +49,11 @@ class Stage:
     @property
     def done(self) -> bool:
         """Whether its thread has ended."""
-        return self._thread.ident is not None and not self._thread.is_alive()
+        return self._thread.over.is_set()
 
     def join(self, timeout_ns: int = JOIN_NS) -> None:
         """Wait for the end. Raises what `work` or the source raised, or TimeoutError if the stage is not done by then."""
-        self._thread.join(timeout_ns / SECOND_NS)
-        if self._thread.is_alive():
+        if not self._thread.wait(timeout_ns / SECOND_NS):
             raise TimeoutError(f"stage {self.name} is still working after {timeout_ns} ns")
         if self._error is not None:
             error, self._error = self._error, None
@@ -68,7 +68,7 @@ class Stage:
             self.join()
             return
         self.stop()
-        self._thread.join(JOIN_NS / SECOND_NS)
+        self._thread.wait(JOIN_NS / SECOND_NS)
 
     def _run(self) -> None:
         items = self._items()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
-import time
 from collections.abc import Callable
+from functools import partial
 
 from flashlips_edge.pump.clock import SECOND_NS, Clock
+from flashlips_edge.pump.thread import Thread
 
 LOOK_NS = SECOND_NS // 4  # longest wait between two looks at the stop flag
 FIRST_BACKOFF_NS = SECOND_NS // 10
@@ -16,18 +16,7 @@ LAST_BACKOFF_NS = 5 * SECOND_NS
 WELL_NS = SECOND_NS  # for this long a problem that is over is still told, so that those who look now and then see it
 HANGS = 8  # threads left behind in a call that does not return; then the worker is given up
 
-EXIT_S = 10.0  # for threads that were left behind to come back, when the program ends
-
 log = logging.getLogger("flashlips_edge")
-_left_behind: set[threading.Thread] = set()
-
-
-@atexit.register
-def _await_left_behind() -> None:
-    """A thread that comes back from a network's code after the interpreter has ended would crash the process."""
-    deadline = time.monotonic() + EXIT_S
-    for thread in list(_left_behind):
-        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class Worker:
@@ -55,11 +44,11 @@ class Worker:
         self._generation = 0
         self._since_ns = 0  # when the poll under way began; 0 while none is
         self._troubled_ns = 0  # when it last failed or hung
-        self._left_behind: list[threading.Thread] = []
-        self._thread: threading.Thread | None = None
+        self._left_behind: list[Thread] = []
+        self._thread: Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, args=(self._generation,), name=self.name, daemon=True)
+        self._thread = Thread(self.name, partial(self._run, self._generation), self.stop)
         self._thread.start()
 
     def wake(self) -> None:
@@ -75,9 +64,7 @@ class Worker:
 
     def join(self, timeout_ns: int = 2 * SECOND_NS) -> bool:
         """Whether the thread has ended by then; one that hangs is left to the process."""
-        if self._thread is not None:
-            self._thread.join(timeout_ns / SECOND_NS)
-        return self._thread is None or not self._thread.is_alive()
+        return self._thread is None or self._thread.wait(timeout_ns / SECOND_NS)
 
     @property
     def stuck(self) -> bool:
@@ -88,8 +75,7 @@ class Worker:
     def watch(self) -> None:
         """Leave a thread that hangs behind, and start another."""
         with self._changed:
-            _left_behind.difference_update(thread for thread in self._left_behind if not thread.is_alive())
-            self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]
+            self._left_behind = [thread for thread in self._left_behind if not thread.over.is_set()]
             if self._stopping or self._thread is None or not self._hangs():
                 return
             self.problem = f"{self.name} gave no answer for {self._hang_ns / SECOND_NS:g} s"
@@ -97,7 +83,6 @@ class Worker:
                 self.problem += f", {HANGS} times; it was given up"
                 return
             self._left_behind.append(self._thread)
-            _left_behind.add(self._thread)
             self._generation += 1
             self._since_ns = 0
             self._troubled_ns = self._clock.now_ns()
