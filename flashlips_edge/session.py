@@ -53,6 +53,7 @@ from flashlips_edge.talking.target import Target
 
 SOUND_RATE_HZ = 48_000
 WATCH_NS = SECOND_NS // 4
+STILL_NS = SECOND_NS // 2  # a watchdog that comes later than this was not let run, and neither was what it watches
 LOAD_S = 10  # for networks that are being loaded when the session is closed
 
 
@@ -80,7 +81,7 @@ class LipSync:
         if idle is not None and camera is None:
             raise UserError(f"LipSync: idle {idle} stands in for a camera; with an avatar, its own idle clip is shown")
         self._clock = clock or MonotonicClock()
-        self._opened_ns = self._clock.now_ns()
+        self._opened_ns = self._watched_ns = self._clock.now_ns()
         self._lock = threading.Lock()
         self._closed, self._ready = threading.Event(), threading.Event()
         self._readers: list[Mailbox[Frame]] = []
@@ -399,6 +400,7 @@ class LipSync:
             line.put_sound(samples, position * SECOND_NS // SOUND_RATE_HZ)
 
     def _watch(self) -> int:
+        self._forgive()
         for worker in self._workers.values():
             worker.watch()
         for name, line in self._sinks.items():
@@ -408,6 +410,15 @@ class LipSync:
                     self._sinks = {other: sink for other, sink in self._sinks.items() if other != name}
                     self._ended[name] = line.problem or f"{name} ended"
         return WATCH_NS
+
+    def _forgive(self) -> None:
+        """A machine that was suspended, or a process that was stopped, has not hung."""
+        now_ns = self._clock.now_ns()
+        still_ns = now_ns - self._watched_ns - WATCH_NS
+        self._watched_ns = now_ns
+        if still_ns > STILL_NS:
+            for one in (*self._workers.values(), *self._sinks.values()):
+                one.forgive(still_ns)
 
     def _new_reader(self) -> Mailbox[Frame]:
         reader: Mailbox[Frame] = Mailbox(self._clock, bound=1)

@@ -30,6 +30,7 @@ from flashlips_edge.media import camera_feed, picture_watch
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.recorder import Recorder
 from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.pump.clock import MonotonicClock
 from flashlips_edge.session import LipSync
 
 SECOND_NS = 1_000_000_000
@@ -332,6 +333,38 @@ def test_speech_that_hangs_is_given_up_and_the_next_sentence_is_spoken(opened, c
     speaks(session, watcher)
     assert "speech" not in session.stats().problems and session.healthy
     went_on(watcher)
+
+
+class Suspended(MonotonicClock):
+    """The clock of a machine that sleeps now and then."""
+
+    asleep_ns = 0
+
+    def now_ns(self) -> int:
+        return super().now_ns() + self.asleep_ns
+
+
+def test_a_machine_that_was_suspended_has_not_hung(opened, monkeypatch):
+    monkeypatch.setattr(sinks, "SLOW_NS", 30 * SECOND_NS)
+    clock, called, gate = Suspended(), threading.Event(), threading.Event()
+
+    def look(frame: Frame) -> None:
+        called.set()
+        gate.wait(60)
+
+    session, watcher = opened(clock=clock, on_frame=look)
+    for worker in session._workers.values():
+        worker._hang_ns = 30 * SECOND_NS  # these calls do take long
+    assert called.wait(20)
+    with broken(session, "editor", gate), broken(session, "speech_encoder", gate):
+        session.push_audio(speech(1), 16_000)
+        await_that(lambda: all(session._workers[name]._since_ns for name in ("pictures", "speech")), "for them to be at work")
+        clock.asleep_ns = 3600 * SECOND_NS
+        watcher.await_frames(30)  # the watchdog has looked several times
+        assert set(session.stats().restarts.values()) == {0} and "callback" in session.sinks
+    watcher.await_open()
+    watcher.await_closed()
+    assert session.stats().problems == {} and session.healthy
 
 
 class Broken(Watcher):

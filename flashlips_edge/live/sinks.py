@@ -66,6 +66,12 @@ class SinkLine:
             self._blocks.append((samples, pts_ns))
             self._changed.notify()
 
+    def forgive(self, still_ns: int) -> None:
+        """For so long nothing in the process could run: the call under way took that much less."""
+        with self._changed:
+            if self._since_ns:
+                self._since_ns = min(self._since_ns + still_ns, self._clock.now_ns())
+
     @property
     def ended(self) -> bool:
         """Whether nothing more goes to the sink: it failed, hung or was closed."""
@@ -91,18 +97,17 @@ class SinkLine:
         try:
             try:
                 while (item := self._take()) is not None:
-                    self._since_ns = max(1, self._clock.now_ns())
                     if isinstance(item, Frame):
                         self.sink.write(item)
                         self.counters.left += 1
                     else:
                         self.sink.write_audio(*item)
                         self.sound.left += 1
-                    self._since_ns = 0
             except Exception as error:
                 self._failed(error)
             finally:
-                self._since_ns = 0
+                with self._changed:
+                    self._since_ns = 0
                 self.sink.close()
         except Exception as error:
             if self.problem is None:  # else it is what came of the first
@@ -112,10 +117,12 @@ class SinkLine:
         self.problem = f"{self.name} ended: {str(error) or type(error).__name__}".splitlines()[0]
 
     def _take(self) -> Frame | tuple[np.ndarray, int] | None:
-        """What is to be written next, in order of time; None at the end."""
+        """What is to be written next, in order of time; None at the end. The call that writes it begins now."""
         with self._changed:
+            self._since_ns = 0
             while not (self._frames or self._blocks or self._closing):
                 self._clock.wait(self._changed, self._clock.now_ns() + LOOK_NS)
+            self._since_ns = max(1, self._clock.now_ns())
             if self._blocks and not (self._frames and self._frames[0].pts_ns < self._blocks[0][1]):
                 return self._blocks.popleft()
             return self._frames.popleft() if self._frames else None

@@ -110,7 +110,8 @@ class SpeechLine:
     @property
     def speaking(self) -> bool:
         """Whether sound that was pushed is being heard, or about to be."""
-        return self._sentence is not None or self.waiting_ns > 0
+        with self._lock:  # what is taken up is neither waiting nor a sentence for a moment
+            return self._sentence is not None or self.waiting_ns > 0
 
     @property
     def waiting_ns(self) -> int:

@@ -1,4 +1,4 @@
-"""A thread that the end of the program waits for: one that comes back from a network's code after the interpreter has gone would crash it."""
+"""A thread that the program waits for when it ends: one that comes back from a network's code later would crash it."""
 
 from __future__ import annotations
 

@@ -66,6 +66,12 @@ class Worker:
         """Whether the thread has ended by then; one that hangs is left to the process."""
         return self._thread is None or self._thread.wait(timeout_ns / SECOND_NS)
 
+    def forgive(self, still_ns: int) -> None:
+        """For so long nothing in the process could run: the poll under way took that much less."""
+        with self._changed:
+            if self._since_ns:
+                self._since_ns = min(self._since_ns + still_ns, self._clock.now_ns())
+
     @property
     def stuck(self) -> bool:
         """Whether it hangs now, or was given up."""
