@@ -417,8 +417,10 @@ class LipSync:
         still_ns = now_ns - self._watched_ns - WATCH_NS
         self._watched_ns = now_ns
         if still_ns > STILL_NS:
-            for one in (*self._workers.values(), *self._sinks.values()):
-                one.forgive(still_ns)
+            for worker in self._workers.values():
+                worker.forgive(still_ns)
+            for line in self._sinks.values():
+                line.forgive(still_ns)
 
     def _new_reader(self) -> Mailbox[Frame]:
         reader: Mailbox[Frame] = Mailbox(self._clock, bound=1)

@@ -16,6 +16,7 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.evaluation import landmarks, measures, metrics
 from flashlips_edge.evaluation.judges import Judges
 from flashlips_edge.evaluation.lpips import Lpips
+from flashlips_edge.evaluation.marks import reached
 from flashlips_edge.evaluation.recordings import Recording, partners, recorded_at
 from flashlips_edge.evaluation.systems import random_lips
 from flashlips_edge.evaluation.takes import Result, Speech
@@ -184,6 +185,17 @@ def test_silence_is_judged_by_the_mouth_in_speech_once_it_had_time_to_close():
     silent = result_of(clip, [0.3] * 5 + [0.13] * 5)  # open for 200 ms, then nearly closed
     found = measures.silence(silent, result_of(clip, [0.12, 0.17]))
     assert found == {"share": pytest.approx(0.2, abs=1e-4), "worst": pytest.approx(0.2, abs=1e-4)}
+    smeared = measures.silence(result_of(clip, [0.1] * 10), result_of(clip, [0.12, 0.17]))
+    assert smeared["share"] == pytest.approx(-0.4, abs=1e-3)
+    name = "silence.zeros.share.video"
+    assert not reached(name, {name: smeared["share"]}) and reached(name, {name: -0.05})
+
+
+def test_what_goes_with_its_source_and_what_goes_against_it_leak_alike():
+    way = np.random.default_rng(3).uniform(0.1, 0.3, 60)
+    clip, speech = recording(way), speech_of(recording(way), np.roll(way, 20))
+    found = [measures.lips(result_of(clip, openings), speech, NO_JUDGES)["leak"] for openings in (way, 0.4 - way)]
+    assert min(found) > 0.9
 
 
 def test_what_was_recorded_goes_round_past_its_end():

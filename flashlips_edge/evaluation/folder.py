@@ -16,14 +16,20 @@ def sets_of(folder: Path, quick: bool = False) -> dict[str, list[Path]]:
         raise UserError(f"FOLDER {folder} is not there: name a folder of videos, or set FLASHLIPS_DATA to the recorded data's")
     if not folder.is_dir():
         raise UserError(f"FOLDER {folder} is a file: give a folder of videos")
-    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found: dict[str, list[Path]] = {}
-    for place in folders:
-        found.setdefault(place.resolve().name, []).extend(videos_in(place))
-    sets = {name: sorted({paths[0], paths[-1]}) if quick else paths for name, paths in found.items() if paths}
-    if not sets:
+    for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+        if paths := videos_in(place):
+            if (name := name_of(place)) in found:
+                raise UserError(f"FOLDER {folder}: it and the folder {name} in it hold sets of one name; rename one")
+            found[name] = sorted({paths[0], paths[-1]}) if quick else paths
+    if not found:
         raise UserError(f"FOLDER {folder} holds no videos; it or the folders in it must hold {', '.join(VIDEOS)} files.")
-    return sets
+    return found
+
+
+def name_of(folder: Path) -> str:
+    """Of the set that a folder is."""
+    return (folder.resolve() if folder.name in ("", "..") else folder).name
 
 
 def videos_in(folder: Path) -> list[Path]:

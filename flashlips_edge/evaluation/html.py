@@ -18,7 +18,7 @@ from flashlips_edge.files import atomic_path
 
 SHOWN = 3  # clips of a set that are drawn
 JPEG_QUALITY = 82
-ARROWS = {"up": "↑", "down": "↓", "to one": "→ 1", "to zero": "→ 0"}
+ARROWS = {"up": "↑", "down": "↓", "to one": "→ 1"}
 PROTOCOLS = {
     "own": "Reconstruction: a clip speaks its own sound",
     "crossed": "Cross audio: a clip speaks the sound of another clip",
@@ -139,7 +139,7 @@ def _parts(findings: Findings) -> Iterable[str]:
     rest = {name: value for name, value in findings.metrics.items() if not name.startswith(tuple(shown))}
     by_figure: dict[str, dict[str, float]] = {}
     for name, value in rest.items():
-        end = next((set_name for set_name in findings.sets if name.endswith(f".{set_name}")), "")
+        end = max((set_name for set_name in findings.sets if name.endswith(f".{set_name}")), key=len, default="")
         by_figure.setdefault(name.removesuffix(f".{end}"), {})[end] = value
     columns = [name for name in (*findings.sets, "") if any(name in values for values in by_figure.values())]
     if columns:

@@ -7,7 +7,7 @@ UNSEEN = SETS[1:]
 
 
 class Mark:
-    """At least (>=) or at most (<=) `value`; above the figure `of`, where one is named, by `value`."""
+    """At least (>=) or at most (<=) `value`, or no further from 0 (+-); above the figure `of`, where one is named, by `value`."""
 
     def __init__(self, sign: str, value: float, of: str | None = None):
         self.sign, self.value, self.of = sign, value, of
@@ -38,7 +38,7 @@ MARKS: dict[str, Mark] = {
         for name in SETS
     },
     **{f"speech.{protocol}.jitter.{name}": Mark("<=", 1.2) for protocol in ("own", "crossed") for name in SETS},
-    **{f"silence.{kind}.share.{name}": Mark("<=", 0.1) for kind in ("zeros", "noise") for name in SETS},
+    **{f"silence.{kind}.share.{name}": Mark("+-", 0.1) for kind in ("zeros", "noise") for name in SETS},
     **{f"control.{way}.in_order.{name}": Mark(">=", 1.0) for way in ("between", "along") for name in SETS},
     "control.photos.in_order": Mark(">=", 1.0),
     **{f"self_drive.seam.{name}": Mark("<=", 1.1) for name in SETS},
@@ -52,4 +52,5 @@ def reached(name: str, metrics: dict[str, float]) -> bool | None:
     level = mark.level(metrics) if mark else None
     if mark is None or level is None:
         return None
-    return metrics[name] >= level if mark.sign == ">=" else metrics[name] <= level
+    value = abs(metrics[name]) if mark.sign == "+-" else metrics[name]
+    return value >= level if mark.sign == ">=" else value <= level

@@ -51,10 +51,11 @@ def picture(result: Result, judges: Judges) -> dict[str, float]:
 def lips(result: Result, speech: Speech, judges: Judges) -> dict[str, float]:
     """Against what the speech's own recording shows, as far as the judges are at hand:
 
-    correlation, range, lag_frames  of the opening: with the recorded one, as a share of its spread, behind it
+    correlation, range, lag_frames  of the opening: with the recorded one, as a share of its spread, off it in time (its size)
     heard_correlation               of the opening, over the frames at which a voice is heard
     landmark_distance               of the lip points' motion, in distances between the outer eye corners
-    leak                            correlation with the source's own opening beyond what the speech explains; not of its own speech
+    leak                            correlation with the source's own opening beyond what the speech explains, its size: clips with and
+                                    against the source would else make a mean of none; not of its own speech
     sync_confidence, sync_offset    SyncNet's; the offset's size in frames
     detail                          of the mouth box, over the source's: 1 where as sharp, less where soft
     identity                        cosine with the source's faces
@@ -81,14 +82,14 @@ def lips(result: Result, speech: Speech, judges: Judges) -> dict[str, float]:
         found |= {
             "correlation": correlation(result.openings, truth),
             "range": spread(result.openings) / moving(spread(truth), STILL_OPENING, "the mouth that the speech was recorded from"),
-            "lag_frames": float(best_lag(result.openings, truth)),
+            "lag_frames": float(abs(best_lag(result.openings, truth))),
             "landmark_distance": float(np.linalg.norm(way, axis=-1).mean()),
             "lip_jitter": jitter(result.motion) / moving(jitter(own_lips), STILL_LIPS, "the source's mouth"),
         }
         if heard.any():
             found["heard_correlation"] = correlation(result.openings[heard], truth[heard])
         if not np.allclose(own, truth):
-            found["leak"] = partial_correlation(result.openings, own, truth)
+            found["leak"] = abs(partial_correlation(result.openings, own, truth))
     return found
 
 
@@ -102,7 +103,8 @@ def bound(speech: Speech, clip: Recording) -> dict[str, float]:
 def silence(silent: Result, spoken: Result) -> dict[str, float]:
     """Opening above the clip's closed reading as a share of the same clip's maximum in speech, from 200 ms on: mean and 95th percentile.
 
-    The maximum counts as a quarter of the recorded one at least: a mouth that hardly opens is not thereby judged by nothing."""
+    The maximum counts as a quarter of the recorded one at least: a mouth that hardly opens is not thereby judged by nothing. Less than
+    none is no merit: a mouth that is smeared over reads as shut tighter than it ever was."""
     recorded = silent.clip.openings
     closed = float(np.percentile(recorded, 5))
     widest = max(float(spoken.openings.max()), closed + LEAST_RANGE * (float(recorded.max()) - closed))

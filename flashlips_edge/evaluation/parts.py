@@ -23,7 +23,6 @@ from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.talking.networks import Networks
 
 PARTS = ("costs", "autoencoder", "same_face", "control", "self_drive", "speech", "at_rest", "speed")
-NOISE_CLIPS = 3  # of each set
 QUICK_NS = 1_600_000_000
 
 
@@ -118,7 +117,7 @@ class Evaluation:
     def self_drive(self) -> Iterator[tuple[str, float]]:
         """Clips driven by their own faces through the run path."""
         for name, members in self._sets.items():
-            values = self_drive.measure(members[:: max(1, len(members) - 1)], self._bundle_name, self._videos, self.findings.left_out)
+            values = self_drive.measure(members, self._bundle_name, self._videos, self.findings.left_out)
             yield from ((f"self_drive.{key}.{name}", value) for key, value in values.items())
 
     def speech(self) -> Iterator[tuple[str, float]]:
@@ -149,11 +148,10 @@ class Evaluation:
 
     def _scenes(self, studio: Studio, name: str, clips: list[Recording]) -> list[Scene]:
         """Each clip with its partner, and its page."""
-        noisy = [clips[i] for i in np.linspace(0, len(clips) - 1, NOISE_CLIPS).astype(int)] if clips else []
         partner_of = dict(partners(clips))
 
         def speak(clip: Recording) -> Scene:
-            scene = studio.scene(clip, partner_of[clip], noise=clip in noisy)
+            scene = studio.scene(clip, partner_of[clip])
             self._page(f"speech.{scene.name}", scene.rows, tile_px=110)
             return scene
 

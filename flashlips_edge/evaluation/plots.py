@@ -21,7 +21,6 @@ GOODNESS: dict[str, tuple[Callable[[float], float], float | None]] = {
     "up": (lambda value: value, None),
     "down": (lambda value: -value, None),
     "to one": (lambda value: -abs(value - 1), 1.0),
-    "to zero": (lambda value: -abs(value), 0.0),
 }
 MARGIN_PX, LABELS_PX = 8, 28
 

@@ -40,8 +40,8 @@ class Studio:
     def __init__(self, bundle: Bundle, networks: Networks, judges: Judges, work: Path):
         self._bundle, self._networks, self._judges, self._work = bundle, networks, judges, work
 
-    def scene(self, clip: Recording, partner: Recording, noise: bool) -> Scene:
-        """The clip speaks its own sound and its partner's; with `noise` also low noise, as another kind of silence."""
+    def scene(self, clip: Recording, partner: Recording) -> Scene:
+        """The clip speaks its own sound and its partner's, and two kinds of silence: none at all, and low noise."""
         speeches = {"own": Speech.of(clip, clip), "crossed": Speech.of(partner, clip, partner.duration_ns // 4)}
         scene = Scene(clip.name, rows=_pictures("source", clip.crops))
         silent = np.zeros_like(speeches["own"].sound)
@@ -55,11 +55,8 @@ class Studio:
             if speech.openings is not None:
                 scene.figures |= {f"bound.{protocol}.{name}": value for name, value in measures.bound(speech, clip).items()}
         if self._judges.reader is not None:
-            silences = {"zeros": others["frozen"]}
-            if noise:
-                hiss = NOISE_LEVEL * np.random.default_rng(0).standard_normal(len(silent))
-                silences["noise"] = self._ours(clip, hiss, "noise")
-            for kind, result in silences.items():
+            hiss = NOISE_LEVEL * np.random.default_rng(0).standard_normal(len(silent))
+            for kind, result in {"zeros": others["frozen"], "noise": self._ours(clip, hiss, "noise")}.items():
                 figures = measures.silence(result, spoken["own"])
                 scene.figures |= {f"silence.{kind}.{name}": value for name, value in figures.items()}
             scene.tracks = {protocol: _tracks(spoken[protocol], speech, others["frozen"]) for protocol, speech in speeches.items()}

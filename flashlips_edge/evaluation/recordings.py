@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.evaluation.folder import videos_in
+from flashlips_edge.evaluation.folder import name_of, videos_in
 from flashlips_edge.evaluation.landmarks import LipReader, lips_of, opening_of
 from flashlips_edge.face.crop import cut
 from flashlips_edge.face.detect import Box, HaarDetector
@@ -91,7 +91,7 @@ class Recording:
     def name(self) -> str:
         """The set and the clip; with its suffix where another video of the folder differs in nothing else."""
         alike = [path for path in videos_in(self.path.parent) if path.stem == self.path.stem]
-        return f"{self.path.parent.name}.{self.path.name if len(alike) > 1 else self.path.stem}"
+        return f"{name_of(self.path.parent)}.{self.path.name if len(alike) > 1 else self.path.stem}"
 
     @property
     def speaker(self) -> str:

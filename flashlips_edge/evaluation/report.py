@@ -29,12 +29,12 @@ COLUMNS: dict[str, tuple[str, int, str]] = {
     "sync": ("sync_confidence", 2, "up"),
     "offset": ("sync_offset", 1, "down"),
     "identity": ("identity", 4, "up"),
-    "jitter": ("jitter", 2, "down"),
-    "lip jitter": ("lip_jitter", 2, "down"),
-    "leak": ("leak", 2, "to zero"),
+    "jitter": ("jitter", 2, "to one"),
+    "lip jitter": ("lip_jitter", 2, "to one"),
+    "leak": ("leak", 2, "down"),
 }
 PROTOCOLS = ("own", "crossed")
-LOSS = {"up": lambda value: -value, "down": lambda value: value, "to zero": abs, "to one": lambda value: abs(value - 1)}
+LOSS = {"up": lambda value: -value, "down": lambda value: value, "to one": lambda value: abs(value - 1)}
 
 
 def figure(metrics: dict[str, float], system: str, protocol: str, metric: str, set_name: str) -> float | None:
