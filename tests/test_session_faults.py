@@ -87,10 +87,13 @@ class Faces(Stream):
     def __init__(self) -> None:
         super().__init__(frames_per_s=25)
         self.size = (WIDTH, HEIGHT)
+        self.empty = False
 
     def picture(self, count: int) -> np.ndarray:
         if self.mode == "black":
             return super().picture(count)
+        if self.empty:
+            return np.full((*self.size[::-1], 3), 84 + count % 12, np.uint8)  # light that flickers a little
         image = cv2.resize(face(), self.size)
         image[4:28, 4:28] = 0 if self.mode == "frozen" else 10 + 20 * (count % 12)
         return image
@@ -126,6 +129,26 @@ def test_a_camera_that_fails_is_bridged_and_comes_back(opened, media, quick_came
         speaks(session, watcher)
         assert session._face.feed.reconnects == sum(state == "lost" for _, state in faults)
         went_on(watcher)
+
+
+def test_somebody_who_has_left_is_not_brought_back_by_a_camera_that_fails(opened, quick_camera):
+    with Faces() as camera:
+        session, watcher = opened(camera=camera.url)
+        speaks(session, watcher)
+        camera.empty = True
+        await_that(lambda: watcher.frames[-1].image.std() < 10, "for an empty room")
+        watcher.await_frames(30)
+        for mode, state in FAULTS[::3]:
+            camera.mode = mode
+            await_that(lambda state=state: session._face.feed.state == state, f"for the camera to be {state}")
+            session.push_audio(speech(0.5), 16_000)
+            watcher.await_frames(30)
+            assert all(frame.image.std() < 10 for frame in watcher.frames)
+            camera.mode = "live"
+            await_that(lambda: "face" not in session.stats().problems, "for the camera to come back")
+        camera.empty = False
+        await_that(lambda: watcher.frames[-1].image.std() > 20, "for somebody to come")
+        speaks(session, watcher)
 
 
 def test_a_camera_of_another_size_is_fitted_into_the_frame(opened):

@@ -86,7 +86,10 @@ class AvatarFace:
 
 
 class CameraFace:
-    """The face before a camera. While it gives nothing, its last picture with a face goes on speaking, or after a moment the idle loop."""
+    """The face before a camera. While it gives nothing, its last picture with a face goes on speaking, or after a moment the idle loop.
+
+    Somebody who has left by then is not brought back: the last picture without a face stays.
+    """
 
     def __init__(self, feed: CameraFeed, networks: Networks, new_detector: Callable[[], Detector], idle: AvatarFace | None = None):
         self.feed, self._idle = feed, idle
@@ -97,6 +100,7 @@ class CameraFace:
         self._tracker = FaceTracker(new_detector(), float(feed.frame_rate))
         self._known = GrowingIdentity(networks)
         self._last: Target | None = None
+        self._empty_since: int | None = None  # the tick of the first picture without a face, of those that came one after the other
         self._missing = 0  # ticks without a new picture
         self._idles = False
 
@@ -117,13 +121,17 @@ class CameraFace:
         if frame is not None:
             self._missing, self._idles = 0, False
             target = self._track(frame)
-            if target.crop is not None or self._last is None:
+            if target.crop is not None:
+                self._empty_since = None
+            elif self._empty_since is None:
+                self._empty_since = number
+            if self._last is None or self._empty_since is None or self._longer_than_bridged(number - self._empty_since):
                 self._last = target
             return target
         self._missing += 1
-        if self._missing * SECOND_NS < BRIDGE_NS * self.frame_rate:
+        if not self._longer_than_bridged(self._missing):
             return None
-        self._idles = self._idle is not None
+        self._idles, self._empty_since = self._idle is not None, None
         return self._idle.target(number) if self._idle is not None else self._last
 
     def identity(self, target: Target) -> Identity:
@@ -139,6 +147,9 @@ class CameraFace:
         self.feed.close()
         if self._idle is not None:
             self._idle.close()
+
+    def _longer_than_bridged(self, ticks: int) -> bool:
+        return ticks * SECOND_NS >= BRIDGE_NS * self.frame_rate
 
     def _track(self, frame: Frame) -> Target:
         box = self._tracker.update(frame.luma, frame.pts_ns)
