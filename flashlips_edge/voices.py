@@ -84,10 +84,11 @@ def recorded_voice(sound: Sound, clock: Clock, repeat: bool = False) -> Voice:
     """A sound, over and over if `repeat`."""
 
     def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int]]:
+        samples = sound.mono()
         while True:
-            for start in range(0, len(sound.samples), sound.sample_rate_hz):
+            for start in range(0, len(samples), sound.sample_rate_hz):
                 wait_for_room(face, clock)
-                yield sound.samples[start : start + sound.sample_rate_hz], sound.sample_rate_hz
+                yield samples[start : start + sound.sample_rate_hz], sound.sample_rate_hz
             if not repeat:
                 return
 
@@ -141,17 +142,17 @@ def recorded_face(video: VideoFile, sound: Sound | None, clock: Clock) -> Voice:
     over = threading.Event()
 
     def pieces(face: LipSync) -> Iterator[tuple[np.ndarray, int] | Frame]:
-        pace, said = Pace(clock), 0
+        pace, said, samples = Pace(clock), 0, sound.mono() if sound is not None else None
         with video:  # who else closes it may find it decoding
             for frame in video:
                 pace.wait(frame.pts_ns, over.is_set)
                 if over.is_set():
                     return
                 yield frame
-                if sound is not None:
+                if sound is not None and samples is not None:
                     until = (frame.pts_ns + SAID_AHEAD_NS) * sound.sample_rate_hz // SECOND_NS
                     if until > said:
-                        yield sound.samples[said:until], sound.sample_rate_hz
+                        yield samples[said:until], sound.sample_rate_hz
                     said = max(said, until)
 
     return Voice(pieces, over.set)

@@ -26,6 +26,7 @@ from flashlips_edge.errors import UserError
 from flashlips_edge.face.detect import HaarDetector
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.media.video_writer import VideoWriter
 from flashlips_edge.talking.avatar_folder import AvatarFolder, write_record
 from flashlips_edge.talking.looped import LoopedAvatar
 from flashlips_edge.talking.networks import Networks
@@ -99,6 +100,26 @@ def test_sound_and_the_cameras_notes_stay_out_of_the_folder(bundle: Path, tmp_pa
     assert b"+48.2082" not in (tmp_path / "ada" / "idle.mp4").read_bytes()
     with VideoFile(tmp_path / "ada" / "idle.mp4") as video:
         assert not video.has_audio
+
+
+@pytest.mark.parametrize("aspect", [Fraction(2), Fraction(1, 2), Fraction(16, 11)])
+def test_pixels_become_square(bundle: Path, tmp_path: Path, aspect: Fraction) -> None:
+    """What shows an avatar live knows no other pixels: its recording, the page and the window would squeeze the face."""
+    width, height = (int(WIDTH / aspect), HEIGHT) if aspect > 1 else (WIDTH, int(HEIGHT * aspect))
+    width, height = width // 2 * 2, height // 2 * 2
+    squeezed = Frame(cv2.resize(face(), (width, height), interpolation=cv2.INTER_AREA))
+    with VideoWriter(tmp_path / "squeezed.mp4", width, height, Fraction(25), pixel_aspect=aspect) as writer:
+        for i in range(10):
+            writer.write(squeezed, i * 40_000_000)
+    prepare.prepare(tmp_path / "squeezed.mp4", {"wave": tmp_path / "squeezed.mp4"}, tmp_path / "avatar", "self", bundle)
+    clip = load(tmp_path / "avatar", "idle")
+    assert abs(clip.video.width - WIDTH) <= 2 and abs(clip.video.height - HEIGHT) <= 2
+    shown = cv2.resize(clip.video.group(0)[3].image, (WIDTH, HEIGHT))
+    assert np.abs(shown.astype(int) - face()).mean() < 4
+    assert clip.boxes[3] is not None and clip.boxes[3].width == pytest.approx(clip.boxes[3].height, rel=0.1)
+    clip.video.close()
+    with VideoFile(tmp_path / "avatar" / "idle.mp4") as video:
+        assert video.pixel_aspect == 1
 
 
 def test_clips_come_to_the_idle_videos_rate(bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 
 import numpy as np
@@ -320,6 +321,34 @@ def test_a_rate_may_be_numpy_s(live):
 def test_int16_and_stereo_are_heard_as_float_and_mono(live):
     assert np.allclose(mono(np.array([-32768, 16384], np.int16), 16_000), [-1, 0.5])
     assert np.allclose(mono(np.array([[1, 0], [0, 0.5]], np.float32), 16_000), [0.5, 0.25])
+
+
+def test_channels_that_cancel_out_are_heard(live):
+    said = voice(2)
+    live.speech.push(np.stack([said, -said], axis=1), 16_000)
+    live.run(4 * SECOND)
+    assert np.allclose(mono(np.stack([said, -said], axis=1), 16_000), said) and len(mono(np.zeros((0, 2), np.float32), 16_000)) == 0
+    assert np.square(live.sound).sum() / RATE_HZ == pytest.approx(np.square(said).sum() / 16_000, rel=0.05)
+
+
+def test_what_is_being_taken_up_has_not_been_said(live):
+    """Whoever waits until all was said would else hang up at once."""
+    found: list[bool] = []
+    looking = threading.Thread(target=lambda: found.append(live.speech.speaking))
+    face = live.speech._face
+
+    def slow():
+        if looking.ident is None:
+            looking.start()
+            looking.join(0.2)
+            assert not found
+        return face()
+
+    live.speech._face = slow
+    live.speech.push(voice(1), 16_000)
+    live.speech.poll()
+    looking.join(20)
+    assert found == [True]
 
 
 def test_more_than_five_minutes_do_not_wait(live):

@@ -18,7 +18,7 @@ from flashlips_edge.media import microphone
 from flashlips_edge.media.audio_file import SPEECH_RATE_HZ, Sound
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.clock import SECOND_NS, MonotonicClock
-from flashlips_edge.voices import PcmStream, live_voice, recorded_face
+from flashlips_edge.voices import PcmStream, live_voice, recorded_face, recorded_voice
 
 DEADLINE_S = 30.0
 
@@ -167,6 +167,16 @@ def test_a_recorded_face_ends_while_a_picture_is_decoded() -> None:
     decoded.set()
     closing.join(20)
     assert not closing.is_alive() and film.closed_by == "voice" and film.left == 1
+
+
+def test_a_recording_whose_channels_cancel_out_is_said() -> None:
+    said = np.sin(np.arange(SPEECH_RATE_HZ)).astype(np.float32)
+    ear, voice = Ear(), recorded_voice(Sound(np.stack([said, -said], 1), SPEECH_RATE_HZ), MonotonicClock())
+    ear.hears.set()
+    voice.start(ear)  # type: ignore[arg-type]
+    until(lambda: len(ear.pushed) == 1)
+    voice.close()
+    assert np.array_equal(ear.pushed[0], said)
 
 
 def test_sound_of_a_recorded_face_is_said_with_its_pictures() -> None:

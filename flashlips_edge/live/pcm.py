@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.media.downmix import downmix
 
 RATES_HZ = (8_000, 192_000)
 MAX_CHANNELS = 8
 
 
 def mono(pcm: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """float32 [n] in -1 to 1 of int16 or float PCM [n] or [n, channels]; what is not a number becomes silence."""
+    """float32 [n] in -1 to 1 of int16 or float PCM [n] or [n, channels]; what is not a number becomes silence.
+
+    Where channels cancel out in a whole piece, its loudest one."""
     if not RATES_HZ[0] <= sample_rate_hz <= RATES_HZ[1]:
         raise UserError(f"push_audio: sample_rate_hz {sample_rate_hz} is out of range: {RATES_HZ[0]} to {RATES_HZ[1]}")
     if isinstance(pcm, (bytes, bytearray, memoryview)):
@@ -25,4 +28,4 @@ def mono(pcm: np.ndarray, sample_rate_hz: int) -> np.ndarray:
         samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0).clip(-1.0, 1.0).astype(np.float32)
     else:
         raise UserError(f"push_audio: pcm is {samples.dtype}; give int16, or float32 in -1 to 1")
-    return samples.mean(1) if samples.ndim == 2 else samples
+    return downmix(samples) if samples.ndim == 2 else samples

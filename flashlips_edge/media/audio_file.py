@@ -10,11 +10,11 @@ import numpy as np
 import soxr
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.media.downmix import downmix
 from flashlips_edge.media.opening import SOUND, decode, open_media
 
 SPEECH_RATE_HZ = 16_000
 RATES_HZ = (4_000, 384_000)  # lowest and highest sample rate taken
-CANCELLED = 0.25  # of the loudest channel; half of it is left of one that is alone
 GAP_S = Fraction(1, 20)  # time stamps may be this much off before silence is put in or sound taken out
 PCM_FORMATS = {
     "s16le": np.dtype("<i2"),
@@ -36,12 +36,13 @@ class Sound:
     def duration_ns(self) -> int:
         return len(self.samples) * 1_000_000_000 // self.sample_rate_hz
 
+    def mono(self) -> np.ndarray:
+        """float32 [N], in one channel: what is heard live."""
+        return downmix(self.samples)
+
     def speech(self) -> np.ndarray:
-        """float32 [M] at 16 kHz, the mean of the channels: what the networks hear. Where channels cancel out, the loudest."""
-        mono = self.samples.mean(axis=1)
-        level = np.sqrt(np.square(self.samples).mean(axis=0))  # of each channel
-        if np.sqrt(np.square(mono).mean()) < CANCELLED * level.max():  # as of a cable whose poles are swapped
-            mono = np.ascontiguousarray(self.samples[:, level.argmax()])
+        """float32 [M] at 16 kHz, in one channel: what the networks hear."""
+        mono = self.mono()
         if self.sample_rate_hz == SPEECH_RATE_HZ:
             return mono
         return soxr.resample(mono, self.sample_rate_hz, SPEECH_RATE_HZ)

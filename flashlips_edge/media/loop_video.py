@@ -21,13 +21,11 @@ PRESET, CRF = "veryfast", 14
 ERRORS = (OSError, av.FFmpegError)  # what reading a picture may raise when the disk has gone
 
 
-def write_loop_video(
-    path: Path, frames: Iterable[Frame], width: int, height: int, frame_rate: Fraction, argument: str, aspect: Fraction = Fraction(1)
-) -> int:
+def write_loop_video(path: Path, frames: Iterable[Frame], width: int, height: int, frame_rate: Fraction, argument: str) -> int:
     """Write the pictures, one for each tick of `frame_rate`; gives their number. UserError: none came, or the disk is full."""
     count = 0
     with VideoWriter(
-        path, width, height, frame_rate, None, aspect, PRESET, CRF, argument, options=OPTIONS, comment="Prepared by FlashLips Edge."
+        path, width, height, frame_rate, None, Fraction(1), PRESET, CRF, argument, options=OPTIONS, comment="Prepared by FlashLips Edge."
     ) as writer:
         for frame in frames:
             writer.write(frame, int(count * SECOND_NS / frame_rate))

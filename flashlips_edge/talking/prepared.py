@@ -30,6 +30,7 @@ from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.colour import rgb_to_yuv
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.loop_video import GROUP, LoopVideo, write_loop_video
+from flashlips_edge.media.square import square, square_size
 from flashlips_edge.talking.chain import Latent
 from flashlips_edge.talking.crossfade import fade_ticks
 from flashlips_edge.talking.identity import Identity, sampled
@@ -76,19 +77,21 @@ def write_pictures(
 ) -> PreparedClip:
     """The pictures and boxes of a clip, written to ``folder``, at the frame rate of ``idle`` if given; `seen` is called for each.
 
-    What comes after ``longest_s`` seconds is left out.
+    Their pixels are square. What comes after ``longest_s`` seconds is left out.
 
     Raises:
         UserError: a broken file, a full disk, another size than idle's.
     """
     rate = idle.video.frame_rate if idle is not None else source.frame_rate
-    if idle is not None and (source.width, source.height) != (idle.video.width, idle.video.height):
+    width, height = square_size(source.width, source.height, source.pixel_aspect)
+    if idle is not None and (width, height) != (idle.video.width, idle.video.height):
         raise UserError(
-            f"{argument} {source.path}: {source.width} x {source.height} pixels, but the idle video has "
+            f"{argument} {source.path}: {width} x {height} pixels, but the idle video has "
             f"{idle.video.width} x {idle.video.height}; all clips of an avatar must have one size"
         )
     tracker, boxes = FaceTracker(detector, float(rate)), []
-    frames = islice(at_rate(source.read(), rate), None if longest_s is None else ceil(longest_s * rate))
+    pictures = (square(frame, source.pixel_aspect) for frame in source.read())
+    frames = islice(at_rate(pictures, rate), None if longest_s is None else ceil(longest_s * rate))
     first = next(frames)
     tags = idle.video.group(0)[0].tags if idle is not None else first.tags
 
@@ -99,7 +102,7 @@ def write_pictures(
             yield frame if frame.tags == tags else Frame.of_yuv(rgb_to_yuv(frame.image, tags), frame.pts_ns)
 
     path = folder / f"{name}.mp4"
-    write_loop_video(path, tracked(), source.width, source.height, rate, argument, source.pixel_aspect)
+    write_loop_video(path, tracked(), width, height, rate, argument)
     return PreparedClip(name, LoopVideo(path, argument), boxes)
 
 
