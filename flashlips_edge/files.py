@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from flashlips_edge.errors import UserError
+
+NAME_BYTES = 255  # of a file's name, on Linux
 
 
 @contextmanager
@@ -19,7 +22,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         UserError: the folder of ``path`` cannot be made or written, or what stands in its place cannot be replaced.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
@@ -66,6 +69,14 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to {path}: {_reason(error)}; choose a folder that can be written") from None
     return path
+
+
+def _beside(path: Path) -> Path:
+    """A name for what becomes ``path``; no longer than a name may be where that of ``path`` is not."""
+    name = f".{path.stem}.{os.getpid()}{path.suffix}"
+    if len(os.fsencode(name)) > NAME_BYTES:
+        name = f".{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]}.{os.getpid()}{path.suffix}"
+    return path.with_name(name)
 
 
 def _reason(error: OSError) -> str:

@@ -33,3 +33,12 @@ def test_a_place_is_checked_before_anything_is_made(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"--report {place}: .*{says}"):
             check_place(place, "--report")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_any_name_that_a_file_may_have_is_written(tmp_path: Path) -> None:
+    for stem in ("a" * 251, "ü" * 125, "b" * 240):
+        write_bytes(tmp_path / f"{stem}.mp4", stem.encode())
+        assert (tmp_path / f"{stem}.mp4").read_bytes() == stem.encode()
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(UserError, match="File name too long"):
+        write_bytes(tmp_path / f"{'a' * 252}.mp4", b"")
