@@ -41,7 +41,7 @@ def measure(videos: Path, bundle: str, judges: Judges, work: Path) -> dict[str, 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.personal", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FLASHLIPS_DATA") or "../shared/data"))
-    parser.add_argument("--weights", type=Path, default=personal.SHIPPED)
+    parser.add_argument("--weights", type=Path, default=personal.SHIPPED / "nano")
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/personal.json"))
     options = parser.parse_args()

@@ -248,6 +248,13 @@ def test_the_stage_writes_both_networks(work: Path, espeak: str) -> None:
         assert weights.keys() == getattr(task, name).state_dict().keys()
     rows = [json.loads(line) for line in (work / "weights" / "speech_task.jsonl").read_text().splitlines()]
     assert "people_opening_r" in rows[-1]
+    audio_to_lips.main(work / "clips", work / "weights", "nano", steps=2, synthetic=2)  # done, and the lips encoder is the same
+    torch.manual_seed(1)
+    save_weights(work / "weights" / "lips_encoder.safetensors", LipsEncoder(**load_preset("nano")["lips"]))
+    with pytest.raises(UserError, match=r"speech_task.state.safetensors: learned from another lips encoder than the folder's; delete it"):
+        audio_to_lips.main(work / "clips", work / "weights", "nano", steps=2, synthetic=2)
+    (work / "weights" / "speech_task.state.safetensors").unlink()
+    audio_to_lips.main(work / "clips", work / "weights", "nano", steps=1, synthetic=0)
 
 
 @pytest.mark.parametrize(

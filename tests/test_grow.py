@@ -16,7 +16,7 @@ from flashlips_edge.models.networks import networks  # noqa: E402
 from flashlips_edge.models.presets import load_preset  # noqa: E402
 from flashlips_edge.training import __main__ as chain  # noqa: E402
 from flashlips_edge.training import grow, ship  # noqa: E402
-from flashlips_edge.training.checkpoint import load_weights, save_weights  # noqa: E402
+from flashlips_edge.training.checkpoint import load_weights, read_tensors, save_weights  # noqa: E402
 from flashlips_edge.training.editor import Backbone, EditorTask  # noqa: E402
 
 BACKBONES = list(Backbone)
@@ -120,6 +120,9 @@ def test_a_folder_s_own_networks_are_not_replaced(tmp_path: Path) -> None:
         save_weights(trained / f"{name}.safetensors", model)
     (trained / "lips.json").write_text("{}")
     ship.main(trained, shipped)
+    with pytest.raises(UserError, match="would lose half of their precision; name another"):
+        ship.main(trained, trained / ".." / "trained")
+    assert read_tensors(trained / "editor.safetensors")["residual.weight"].dtype is torch.float32
     shutil.copytree(shipped, out)  # in half precision
     for _ in range(2):  # as after a run that was killed
         grow.main(shipped, "nano", out, "nano", Backbone.TRANSFORMER)

@@ -92,6 +92,27 @@ def test_the_stage_writes_what_the_next_ones_read(work: Path, grown: bool, monke
     assert len(constants["opening"]) == 12 and (len(constants.get("spoken", [])) == 12) is not grown and (constants == KNOWN) is grown
 
 
+def test_a_stage_that_goes_on_holds_on_to_the_lips_as_they_first_were(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(editor, "CHECKED", 2)
+    weights, held_to = work / "weights", []
+    first = load_file(weights / "lips_encoder.safetensors")
+
+    class Noted(joint.JointLoss):
+        def __init__(self, reconstruction: Any, before: torch.nn.Module) -> None:
+            held_to.append(before.state_dict())
+            super().__init__(reconstruction, before)
+
+    monkeypatch.setattr(joint, "JointLoss", Noted)
+    for steps in (2, 4):
+        joint.main(work / "latents", weights, "nano", steps=steps, rate=1e-2)
+    assert not all(torch.equal(first[name], value) for name, value in load_file(weights / "lips_encoder.safetensors").items())
+    assert all(torch.equal(first[name], value) for name, value in held_to[1].items())
+    (weights / "editor_joint.state.safetensors").unlink()  # begun anew, from what there is now
+    now = load_file(weights / "lips_encoder.safetensors")
+    joint.main(work / "latents", weights, "nano", steps=1)
+    assert all(torch.equal(now[name], value) for name, value in held_to[2].items())
+
+
 def test_a_held_lips_encoder_is_asked_for_nothing_and_stays(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, loss, batch = parts(work)
     task.lips.requires_grad_(False)

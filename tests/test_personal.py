@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -113,12 +114,13 @@ def short(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({}, "frames show a face; at least 150 are needed"),
+        ({}, "frames with a face are left to learn from, as the last ones watch; at least 150 are needed"),
         ({"videos": [Path("none.mp4")]}, "none.mp4: no such file"),
         ({"out": Path(__file__).parent}, "exists already"),
         ({"consent": " "}, "--consent is empty"),
         ({"out": Path(__file__) / "new"}, r"cannot write to .*test_personal\.py"),
         ({"weights": Path(__file__).parent}, "no editor.safetensors there"),
+        ({"preset": "paper"}, "--preset paper: no weights come with it"),
     ],
 )
 def test_wrong_use_is_refused_and_leaves_nothing(short: Path, tmp_path: Path, change: dict[str, Any], says: str) -> None:
@@ -140,3 +142,43 @@ def test_the_command_line_refuses_in_one_sentence(short: Path, tmp_path: Path) -
     assert done.returncode == 2
     assert "at least 150 are needed" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+    edge = subprocess.run([*words, "--preset", "edge"], capture_output=True, text=True, cwd=WEIGHTS.parent.parent)
+    assert edge.returncode == 2 and "at least 150 are needed" in edge.stderr.strip().splitlines()[-1]  # with edge's own weights
+
+
+RECIPE = """
+import os, tempfile, time
+from flashlips_edge.training.command import command
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(dir=os.environ["WORK"]):
+        print("at work", flush=True)
+        {work}
+
+command(main)
+"""
+
+
+def test_a_recipe_that_is_ended_leaves_no_folder(tmp_path: Path) -> None:
+    words, around = [sys.executable, "-c", RECIPE.format(work="time.sleep(60)")], os.environ | {"WORK": str(tmp_path)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=around) as process:
+        assert process.stdout is not None and process.stdout.readline() == "at work\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.terminate()
+        assert process.wait(30) == 143
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "OSError(28, 'No space left on device')",
+        "OSError('1697280 requested and 511872 written')",
+        "__import__('safetensors').SafetensorError('Error while serializing: I/O error: File too large (os error 27)')",
+    ],
+)
+def test_a_full_disk_is_one_sentence_for_every_recipe(tmp_path: Path, error: str) -> None:
+    words, around = [sys.executable, "-c", RECIPE.format(work=f"raise {error}")], os.environ | {"WORK": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, env=around)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "the disk takes no more (" in done.stderr and "make room and run it again" in done.stderr

@@ -142,6 +142,18 @@ def test_the_lips_of_a_turned_head_are_read_before_the_turn(cache: Path, tmp_pat
         assert draw(people, np.full(len(people), 1 / len(people)), np.random.default_rng(0), 8, 0.5).unturned.all()
 
 
+def test_clips_whose_names_have_the_same_letters_become_different_people(cache: Path, tmp_path: Path) -> None:
+    (clip, *_) = load_clips(cache / "clips")
+    for name in ("lobby.ab", "lobby.ba"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        np.save(tmp_path / "clips" / name / "crops.npy", clip.crops[:8])
+        np.save(tmp_path / "clips" / name / "pts_ns.npy", clip.pts_ns[:8])
+    latents.main(tmp_path / "clips", cache / "weights" / "autoencoder.safetensors", tmp_path / "latents", "nano")
+    own, other = (np.load(tmp_path / "latents" / f"lobby.{name}.1" / "lower.npy") for name in ("ab", "ba"))
+    assert not np.array_equal(own, other)
+    assert np.array_equal(*(np.load(tmp_path / "latents" / f"lobby.{name}.0" / "lower.npy") for name in ("ab", "ba")))
+
+
 def test_lips_of_a_parsing_network_are_used_where_there_are_some(cache: Path, tmp_path: Path) -> None:
     (clip, *_) = load_clips(cache / "clips")
     parsed = np.zeros(clip.crops.shape[:3], np.uint8)

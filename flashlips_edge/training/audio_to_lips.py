@@ -8,6 +8,7 @@ At preset paper the speech encoder is wav2vec 2.0, as published and frozen: --wa
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ import typer
 from torch import Tensor, nn
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.files import write_bytes
 from flashlips_edge.models.audio_to_lips import AudioToLips
 from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
 from flashlips_edge.models.presets import load_preset
@@ -35,6 +37,7 @@ from flashlips_edge.training.rehearsal import Constants, Rehearsal, rehearse
 from flashlips_edge.training.speech_tracks import Track, lips_of, load_tracks, resting
 from flashlips_edge.training.synthetic_speech import fit_face, synthetic_tracks
 
+NAME = "speech_task"  # of what learns
 BATCH = 32
 SET_WEIGHT = {"grid_s1": 0.35, "grid_multi": 0.35, "crema_d": 0.1, "synthetic": 0.2}
 RESTING_SHARE = 0.2  # of the windows are spoken by a face that was seen at rest only, as a photo's or an idle loop's
@@ -130,6 +133,16 @@ def check_features(sizes: dict[str, Any], preset: str, wav2vec: Path | None) -> 
         raise UserError(f"preset {preset} {needs} --wav2vec")
 
 
+def keep_to(weights: Path) -> None:
+    """Note which lips encoder in the folder ``weights`` is learned from. Raises UserError where an earlier run had another one: what its
+    lips mean has changed since."""
+    digest = hashlib.sha256((weights / "lips_encoder.safetensors").read_bytes()).hexdigest()
+    state, note = weights / f"{NAME}.state.safetensors", weights / f"{NAME}.lips"
+    if state.exists() and note.is_file() and note.read_text() != digest:
+        raise UserError(f"{state}: learned from another lips encoder than the folder's; delete it to train audio to lips again")
+    write_bytes(note, digest.encode())
+
+
 def teach(
     task: SpeechTask,
     taught: list[Track],
@@ -157,7 +170,7 @@ def teach(
             result |= {f"{name}_resting_{key}": value for key, value in rehearse(networks, some, constants, at_rest=True).items()}
         return result
 
-    average = train("speech_task", task, draw, loss, schedule, folder, check=check)
+    average = train(NAME, task, draw, loss, schedule, folder, check=check)
     assert isinstance(average, SpeechTask)
     return average
 
@@ -190,6 +203,7 @@ def main(
     training = sizes["training"]
     schedule = Schedule(steps=steps or training["steps"]["audio_to_lips"], weight_decay=0.01, **training["audio_to_lips"])
     task = SpeechTask(sizes, load_wav2vec(wav2vec) if wav2vec else None)
+    keep_to(weights)
     task = teach(task, taught, watched, constants, flow, schedule, weights)
     if wav2vec is None:
         save_weights(weights / "speech_encoder.safetensors", task.speech_encoder)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
+from safetensors import SafetensorError
 from typer.core import TyperCommand
 
 from flashlips_edge.arguments import one_sentence
@@ -15,7 +18,8 @@ from flashlips_edge.errors import UserError
 
 StepsOption = Annotated[Optional[int], typer.Option("--steps", help="optimiser steps; default: the preset's", min=1)]  # noqa: UP045 typer reads it in 3.10
 UsageError: Any = typer.BadParameter.__base__  # click's or, in newer versions, typer's own
-STOPPED = 130
+STOPPED, ENDED = 130, 143
+NO_ROOM = ("No space left", "File too large", "quota exceeded", "requested and")  # the last is NumPy's
 
 
 class Recipe(TyperCommand):
@@ -34,13 +38,24 @@ def command(main: Callable[..., None]) -> None:
     """Run ``main`` on the command line's arguments."""
     app = typer.Typer(add_completion=False)
     app.command(cls=Recipe)(main)
+    if "WORLD_SIZE" not in os.environ:  # of several processes each waits for the others where no signal reaches it
+        signal.signal(signal.SIGTERM, _end)
     with one_sentence(_program(main)):
         try:
             sys.exit(app(standalone_mode=False))
+        except (OSError, SafetensorError) as error:
+            if not any(words in str(error) for words in NO_ROOM):
+                raise
+            raise UserError(f"the disk takes no more ({error}); make room and run it again, what was done is kept") from None
         except UsageError as error:
             raise UserError(_sentence(error)) from None
         except typer.Abort:  # Ctrl-C, in older versions
             sys.exit(STOPPED)
+
+
+def _end(*_: object) -> NoReturn:
+    """An orderly end on SIGTERM: temporary folders go, workers are told."""
+    sys.exit(ENDED)
 
 
 def _program(main: Callable[..., None]) -> str:

@@ -9,6 +9,7 @@ preset leaves this stage out. It starts from finished networks, so that shipped 
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -18,6 +19,7 @@ import typer
 from torch import Tensor, nn
 
 from flashlips_edge.errors import UserError
+from flashlips_edge.files import atomic_path
 from flashlips_edge.models.editor import EditorUNet
 from flashlips_edge.models.editor_transformer import EditorTransformer
 from flashlips_edge.models.lips import LipsEncoder
@@ -85,6 +87,15 @@ class JointLoss(nn.Module):
         return task.editor(batch.latent, batch.references, task.lips(batch.level_face).float())
 
 
+def kept(weights: Path, backbone: Backbone) -> Path:
+    """The lips encoder as it was when the stage first began in the folder ``weights``: where it goes on, it has replaced it."""
+    path = weights / f"{backbone.value}_joint.before.safetensors"
+    if not (path.is_file() and (weights / f"{backbone.value}_joint.state.safetensors").exists()):
+        with atomic_path(path) as temporary:
+            shutil.copyfile(weights / "lips_encoder.safetensors", temporary)
+    return path
+
+
 def main(
     latents: Annotated[Path, typer.Option(help="folder that training.latents wrote")] = Path("work/latents"),
     weights: Annotated[Path, typer.Option(help="folder with the editor and the lips encoder, which it replaces")] = Path("work/nano"),
@@ -109,8 +120,8 @@ def main(
         check_known(people, latents)
     load_weights(grown if grown.is_file() else weights / f"{backbone.value}.safetensors", task.editor)
     task.lips.requires_grad_(not held)
-    for encoder in (task.lips, before):
-        load_weights(weights / "lips_encoder.safetensors", encoder)
+    load_weights(weights / "lips_encoder.safetensors", task.lips)
+    load_weights(weights / "lips_encoder.safetensors" if held else kept(weights, backbone), before)
     loss = JointLoss(editor_loss(sizes, weights, vgg19, vggface2, sdxl).reconstruction, before)
     references, training = sizes[backbone.value]["references"], sizes["training"]
     chances = person_weights(people, SET_WEIGHT)

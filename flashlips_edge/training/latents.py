@@ -115,7 +115,8 @@ def make(clip: Clip, model: Autoencoder | SDXLAutoencoder, preset: dict[str, Any
         if clip.params is not None:
             np.save(folder / "params.npy", clip.params[frames])
         if variant:
-            crops, level = another_person(crops, np.random.default_rng([sum(clip.name.encode()), variant]))
+            seed = int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8], "big")  # no two clips become the same person
+            crops, level = another_person(crops, np.random.default_rng([seed, variant]))
         elif "lips" in clip.members:
             np.save(folder / "lips.npy", clip.members["lips"].read()[frames, lower:] > 0)
         write(folder, model, crops, lower, face_size, level)

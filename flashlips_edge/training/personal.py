@@ -41,7 +41,7 @@ from flashlips_edge.training.losses import LossWeights, ReconstructionLoss
 from flashlips_edge.training.pairs import Batch, Person, draw
 from flashlips_edge.training.prepare import pieces
 
-SHIPPED = Path("weights/nano")
+SHIPPED = Path("weights")  # a folder for each preset
 BATCH = 12
 MASKED_SHARE = 0.3
 SYNTHETIC_SHARE = 0.25
@@ -118,7 +118,10 @@ def people(videos: list[Path], preset: dict[str, Any], weights: Path, out: Path)
         if last:
             watching.append(cached(f"watching.{i}", crops[len(crops) - last :]))
     if (frames := sum(map(len, taught))) < MIN_FRAMES:
-        raise UserError(f"VIDEO {videos[0]}: {frames} frames show a face; at least {MIN_FRAMES} are needed, better a minute of speech")
+        raise UserError(
+            f"VIDEO {videos[0]}: {frames} frames with a face are left to learn from, as the last ones watch; "
+            f"at least {MIN_FRAMES} are needed, better a minute of speech"
+        )
     strangers = [
         cached(f"synthetic.{seed}", np.asarray(synthetic_clips.make(seed, size)["crops.npy"]))
         for seed in tqdm(SYNTHETIC_SEEDS, "synthetic head", unit="person")
@@ -189,7 +192,7 @@ def main(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="one to three minutes of one person; the first is looped")],
     consent: Annotated[str, typer.Option(help="who agreed to this avatar, and for what; kept in the folder")],
     out: Annotated[Path, typer.Option(help="the avatar's folder")],
-    weights: Annotated[Path, typer.Option(help="weights to start from")] = SHIPPED,
+    weights: Annotated[Path | None, typer.Option(help="weights to start from; default: those that come with the preset")] = None,
     steps: Annotated[int, typer.Option(min=1, help="optimiser steps")] = 700,
     preset: Annotated[str, typer.Option(help="nano or edge")] = "nano",
 ) -> None:
@@ -200,9 +203,13 @@ def main(
         raise UserError(f"--out {out}: exists already; name a new folder, or delete it first")
     if missing := [video for video in videos if not video.is_file()]:
         raise UserError(f"VIDEO {missing[0]}: no such file")
+    sizes = load_preset(preset)
+    if "joint_rate" not in sizes["training"]:
+        raise UserError(f"--preset {preset}: no weights come with it and it takes a GPU's night; take nano or edge")
+    weights = weights or SHIPPED / preset
     if not (weights / "editor.safetensors").is_file():
-        raise UserError(f"--weights {weights}: no editor.safetensors there; the shipped set is {SHIPPED}")
-    export.load_graphs(load_preset(preset), weights)  # before the long work: what is missing there, or of another preset
+        raise UserError(f"--weights {weights}: no editor.safetensors there; the shipped set is {SHIPPED / preset}")
+    export.load_graphs(sizes, weights)  # before the long work: what is missing there, or of another preset
     load_constants(weights)
     figures = make(videos, consent, out, weights, steps, preset)
     print(f"{out}: mouth hidden {figures['mouth_hidden_db_before']:.1f} dB before, {figures['mouth_hidden_db']:.1f} dB after {steps} steps")

@@ -29,6 +29,8 @@ def main(
     out: Annotated[Path, typer.Option(help="folder for the networks that are there")] = Path("work/shipped"),
 ) -> None:
     """Copy the finished networks in half precision."""
+    if out.resolve() == weights.resolve():
+        raise UserError(f"--out {out}: this is the folder of --weights, whose networks would lose half of their precision; name another")
     there = [path for name in NETWORKS if (path := weights / f"{name}.safetensors").is_file()]
     if not there:
         raise UserError(f"--weights {weights}: none of {', '.join(NETWORKS)} is there; run python -m flashlips_edge.training first")
@@ -39,7 +41,7 @@ def main(
     if (weights / CONSTANTS).is_file():
         with atomic_path(out / CONSTANTS) as temporary:
             shutil.copyfile(weights / CONSTANTS, temporary)
-    size = sum(path.stat().st_size for path in out.iterdir())
+    size = sum((out / name).stat().st_size for name in halves)
     print(f"{out}: {', '.join(path.stem for path in there)}; {size / 1e6:.1f} MB")
 
 
