@@ -294,7 +294,7 @@ def test_a_video_stands_in_for_a_camera(media, opened):
 def test_close_leaves_nothing_behind(opened):
     opened().close()  # what the process loads once
     process, threads = psutil.Process(), set(threading.enumerate())
-    handles, files = process.num_fds(), process.open_files()
+    handles, files = process.num_fds(), {file.path for file in process.open_files()}
     session = opened(on_frame=lambda frame: None)
     session.add_sink("watcher", watcher := Watcher())
     watcher.await_frames(3)
@@ -302,7 +302,7 @@ def test_close_leaves_nothing_behind(opened):
     session.close()
     assert watcher.closed.is_set()
     assert set(threading.enumerate()) == threads
-    assert process.num_fds() == handles and process.open_files() == files
+    assert process.num_fds() == handles and {file.path for file in process.open_files()} == files
     session.close()
 
 

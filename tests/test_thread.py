@@ -24,12 +24,14 @@ def items():
 stage = Stage("slow", items())
 stage.start()
 begun.wait()
-threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-threading.Timer(0.6, over.set).start()
+later = threading.Timer(0.3, over.set)
+later.daemon = True
 try:
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     stage.join()
 except KeyboardInterrupt:
     print("given up" if not stage.done else "taken for ended", end=", ", flush=True)
+later.start()
 """
 
 
