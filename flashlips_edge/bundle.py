@@ -182,6 +182,11 @@ def _inside(folder: Path, name: Any) -> Path:
     if not isinstance(name, str) or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
         raise UserError(f"bundle {folder}: the manifest names {name!r}, which is outside the bundle; do not use this bundle")
     path = folder / pure
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        path.is_file()
+    except (OSError, RuntimeError):  # a name that is too long, a link to itself
+        raise UserError(f"bundle {folder}: {name[:80]} cannot be read; make the bundle again with make bundle") from None
+    if not inside:
         raise UserError(f"bundle {folder}: {name} leads outside the bundle; do not use this bundle")
     return path

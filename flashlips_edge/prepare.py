@@ -92,7 +92,8 @@ def prepare(
     """
     start = time.perf_counter()
     given = AvatarFolder.open(idle)
-    consent = (consent if consent is not None else str(given.record.get("consent", "")) if given is not None else "").strip()
+    said = consent if consent is not None or given is None else given.record.get("consent")
+    consent = said.strip() if isinstance(said, str) else ""
     if not consent:
         raise UserError("--consent is missing or empty: name who agreed to this avatar, and for what")
     if out.exists():

@@ -139,6 +139,16 @@ def test_no_link_leaves_the_bundle(copy: Path, tmp_path: Path) -> None:
         Bundle.open(copy)
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "loop.onnx"], ids=["too long", "a link to itself"])
+def test_a_name_that_cannot_be_looked_up_is_one_sentence(copy: Path, name: str) -> None:
+    (copy / "loop.onnx").symlink_to("loop.onnx")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][name] = "0"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="cannot be read; make the bundle again"):
+        Bundle.open(copy)
+
+
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean nano"):
         Bundle.open("nanno")

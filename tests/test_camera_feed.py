@@ -276,6 +276,22 @@ def test_no_first_frame_is_one_sentence_and_leaves_no_thread(source: str, capfd)
     until(lambda: not threads())
 
 
+def test_a_stream_s_password_is_told_to_nobody(stream: Stream):
+    """What is wrong with a camera stands in logs, on the page and at /healthz."""
+    told: list[str] = []
+    with CameraFeed(stream.url.replace("http://", "http://ada:secret@"), MonotonicClock()) as feed:
+        told += [thread.name for thread in threading.enumerate()]
+        stream.mode = "refuse"
+        until(lambda: feed.state == "lost")
+        told.append(feed.problem or "")
+    for source in ("http://ada:secret@127.0.0.1:9/", "rtspx://ada:secret@127.0.0.1/"):
+        with pytest.raises(UserError) as refusal:
+            CameraFeed(source, MonotonicClock())
+        told.append(str(refusal.value))
+    assert feed.problem.startswith(f"--camera {stream.url}: ") and "127.0.0.1:9/" in told[-2]
+    assert not [words for words in told if "ada" in words or "secret" in words]
+
+
 def test_a_driver_error_reaches_the_caller(monkeypatch):
     def broken(source: int) -> cv2.VideoCapture:
         raise RuntimeError("planted")

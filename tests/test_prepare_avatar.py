@@ -102,6 +102,18 @@ def test_sound_and_the_cameras_notes_stay_out_of_the_folder(bundle: Path, tmp_pa
         assert not video.has_audio
 
 
+@pytest.mark.parametrize("said", [None, False, [], {}, 0])
+def test_what_is_no_text_is_no_consent(idle: Path, bundle: Path, tmp_path: Path, said: object) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    shutil.copy(idle, given / "video.mp4")
+    write_record(given, "video.mp4", "Ada", {})
+    record = json.loads((given / "avatar.json").read_text()) | {"consent": said, "bundle": None}
+    (given / "avatar.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="--consent is missing or empty"):
+        prepare.prepare(given, {}, tmp_path / "out", None, bundle)
+
+
 @pytest.mark.parametrize("aspect", [Fraction(2), Fraction(1, 2), Fraction(16, 11)])
 def test_pixels_become_square(bundle: Path, tmp_path: Path, aspect: Fraction) -> None:
     """What shows an avatar live knows no other pixels: its recording, the page and the window would squeeze the face."""

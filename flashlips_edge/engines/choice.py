@@ -46,7 +46,7 @@ def shared_engine(bundle: Bundle, graph: str, threads: int) -> Engine:
     """The engine of a graph, one for all who run it in this process. Raises UserError where what was built for it is refused."""
     manifest = bundle.folder / engine_folder.NAME / "manifest.json"
     built = manifest.stat().st_mtime_ns if manifest.is_file() else 0
-    key = (bundle.graph_path(graph), bundle.manifest["files"][bundle.graph_path(graph).name], built, threads)
+    key = (bundle.graph_path(graph), bundle.manifest["files"][bundle.manifest["graphs"][graph]["file"]], built, threads)
     with _lock:
         if key not in _loaded:
             _loaded[key] = open_engine(bundle, graph, threads)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from types import TracebackType
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.media.capture import OPEN_NS, READ_NS, Capture, advice, parse
+from flashlips_edge.media.capture import OPEN_NS, READ_NS, Capture, advice, parse, shown
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.pump.clock import SECOND_NS, Clock, MonotonicClock
 from flashlips_edge.pump.counters import Counters
@@ -34,7 +34,7 @@ class Camera:
     """
 
     def __init__(self, source: int | str, clock: Clock | None = None, argument: str = "--camera"):
-        self._name = f"{argument} {source}"
+        self._name = f"{argument} {shown(source)}"
         parsed = parse(source, argument, files=False)
         clock = clock or MonotonicClock()
         self._newest: Mailbox[Frame] = Mailbox(clock)

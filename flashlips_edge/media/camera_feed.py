@@ -6,7 +6,7 @@ import threading
 from typing import Literal
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.media.capture import OPEN_NS, Capture, advice, parse
+from flashlips_edge.media.capture import OPEN_NS, Capture, advice, parse, shown
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.letterbox import letterbox
 from flashlips_edge.media.picture_watch import BLACK_NS, FROZEN_NS, PictureWatch
@@ -44,7 +44,7 @@ class CameraFeed:
     """
 
     def __init__(self, source: int | str, clock: Clock, argument: str = "--camera"):
-        self._argument, self._name = argument, f"{argument} {source}"
+        self._argument, self._name = argument, f"{argument} {shown(source)}"
         self._source, self._clock = parse(source, argument, files=True), clock
         self.state: Literal["live", "lost", "frozen", "black"] = "live"
         self.problem: str | None = None

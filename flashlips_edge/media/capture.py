@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -49,12 +50,12 @@ class Capture:
         self._source, self._clock, self._take, self._ended = source, clock, take, ended
         self._changed = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=f"{argument} {source}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{argument} {shown(source)}", daemon=True)
         self._thread.start()
 
     @property
     def problem(self) -> str:
-        return str(self.error) if isinstance(self.error, UserError) else f"{self._argument} {self._source}: {self._reason}"
+        return str(self.error) if isinstance(self.error, UserError) else f"{self._argument} {shown(self._source)}: {self._reason}"
 
     @property
     def alive(self) -> bool:
@@ -174,7 +175,12 @@ def parse(source: int | str, argument: str, files: bool) -> Source:
         if files:
             return path
         raise UserError(f"{argument} {text}: this is a file; give a camera's index, device or URL here, a file to --avatar")
-    raise UserError(f"{argument} {text}: there is no such device; {advice()}")
+    raise UserError(f"{argument} {shown(text)}: there is no such device; {advice()}")
+
+
+def shown(source: Source) -> str:
+    """The source as anybody may read it, in a log or on a page: without the name and password of a URL."""
+    return re.sub(r"(?<=://)[^/]*@", "", str(source))
 
 
 def advice() -> str:
