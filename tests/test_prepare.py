@@ -399,6 +399,45 @@ def test_clips_of_a_video_are_never_called_like_another_video() -> None:
     assert not {prepare.clip_name(Path(f"a/{name}.mp4")) for name in ("talk_000", "talk~000", "talk.001")} & set(several)
 
 
+def test_two_libraries_in_one_folder_are_never_one_clip(run: Run, tmp_path: Path) -> None:
+    for library in "ab":
+        (tmp_path / library / "s1").mkdir(parents=True)
+    first = shutil.copy(run[0] / "hushed.mp4", tmp_path / "a/s1/talk.mp4")
+    second = write_faces(tmp_path / "b/s1/talk.mov", n=40)
+    prepare.main([tmp_path / "a"], tmp_path / "clips", workers=1)
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "clips").glob("*.tar"))
+    for _ in range(2):
+        with pytest.raises(UserError, match=rf"{second} and {first} would both be called s1\.talk; rename one"):
+            prepare.main([tmp_path / "b"], tmp_path / "clips", workers=1)
+        first.unlink(missing_ok=True)  # nor where the first is gone, as it is another video
+    assert before == sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "clips").glob("*.tar"))
+
+
+def test_a_video_that_was_moved_is_not_prepared_again(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a/s1").mkdir(parents=True)
+    shutil.copy(run[0] / "mute.mp4", tmp_path / "a/s1/talk.mp4")
+    prepare.main([tmp_path / "a"], tmp_path / "clips", workers=1)
+    (tmp_path / "a").rename(tmp_path / "b")
+    prepare.main([tmp_path / "b"], tmp_path / "clips", workers=1)
+    manifest = json.loads((tmp_path / "clips/manifest.json").read_text())
+    assert list(manifest["inputs"]) == [str(tmp_path / "b/s1/talk.mp4")] and len(manifest["shards"]) == 1
+
+
+def test_of_clips_with_one_name_none_gets_the_sound_of_another(tmp_path: Path) -> None:
+    crops = [np.full((2, 8, 8, 3), value, np.uint8) for value in range(3)]
+    with Shards(tmp_path, 8) as shards:
+        shards.add("first", 1, "1 kept", {"s1.talk": {"crops.npy": crops[0], "audio.npy": np.zeros(9, np.float32)}})
+        shards.close_shard()
+        shards.add("second", 1, "1 kept", {"s1.talk": {"crops.npy": crops[1]}})
+    (tmp_path / "s1.talk").mkdir()
+    np.save(tmp_path / "s1.talk/lips.npy", crops[0][..., 0])
+    (clip,) = load_clips(tmp_path)
+    assert np.array_equal(clip.crops, crops[1]) and set(clip.members) == {"crops", "lips"}
+    np.save(tmp_path / "s1.talk/crops.npy", crops[2])
+    (clip,) = load_clips(tmp_path)
+    assert np.array_equal(clip.crops, crops[2]) and set(clip.members) == {"crops", "lips"}
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such video"):
         prepare.main([tmp_path / "nobody.mp4"], tmp_path / "clips")

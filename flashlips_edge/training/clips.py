@@ -75,15 +75,15 @@ class Clip:
 def load_clips(folder: Path) -> list[Clip]:
     """Every prepared clip of ``folder``, sorted by name: those in its shards, and those that are a folder of arrays each.
 
+    A clip is of one shard or one folder: of two with the same name the later is taken. A folder without crops adds to a shard's clip.
+
     Raises UserError when there is none, or a shard or an array is damaged.
     """
     members: dict[str, dict[str, Member]] = {}
     for path in sorted(folder.glob("[!.]*.tar")):  # a dot: prepare is still writing it
-        for name, array, offset in _members(path):
-            members.setdefault(name, {})[array] = Member(path, offset)
-    for path in sorted(folder.glob("[!.]*/*.npy")):
-        _check(path)
-        members.setdefault(path.parent.name, {})[path.stem] = Member(path)
+        members |= _members(path)
+    for name, arrays in _folders(folder).items():
+        members[name] = arrays if "crops" in arrays else members.get(name, {}) | arrays
     clips = [Clip(name, arrays) for name, arrays in sorted(members.items()) if "crops" in arrays]
     if not clips:
         raise UserError(f"--clips {folder}: no prepared clips; run python -m flashlips_edge.training.prepare first")
@@ -97,14 +97,27 @@ def set_weights(clips: list[Clip]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _members(path: Path) -> list[tuple[str, str, int]]:
-    """Clip name, array name and offset of every array in a shard, whose members are ``<set>/<clip>.<array>.npy``."""
+def _members(path: Path) -> dict[str, dict[str, Member]]:
+    """By clip name and array name every array in a shard, whose members are ``<set>/<clip>.<array>.npy``."""
     try:
         with tarfile.open(path, "r:") as shard:
             found = [(m.name.removesuffix(".npy"), m.offset_data) for m in shard if m.name.endswith(".npy")]
     except tarfile.TarError:
         raise UserError(f"--clips {path.parent}: {path.name} is damaged; delete it and run prepare again") from None
-    return [(name.rsplit(".", 1)[0].replace("/", "."), name.rsplit(".", 1)[1], offset) for name, offset in found]
+    clips: dict[str, dict[str, Member]] = {}
+    for member, offset in found:
+        name, array = member.rsplit(".", 1)
+        clips.setdefault(name.replace("/", "."), {})[array] = Member(path, offset)
+    return clips
+
+
+def _folders(folder: Path) -> dict[str, dict[str, Member]]:
+    """By clip name and array name every array that is a file ``<set>.<clip>/<array>.npy``."""
+    clips: dict[str, dict[str, Member]] = {}
+    for path in sorted(folder.glob("[!.]*/*.npy")):
+        _check(path)
+        clips.setdefault(path.parent.name, {})[path.stem] = Member(path)
+    return clips
 
 
 def _check(path: Path) -> None:

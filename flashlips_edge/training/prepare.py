@@ -145,6 +145,7 @@ def main(
     paths = find_videos(videos)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with Shards(out, size) as shards:
+        check_names(paths, shards)
         new = [path for path in paths if not shards.done(str(source_of(path)), _size(path))]
         make_folder(shards.parts)
         pool = ProcessPoolExecutor(max(1, min(workers, len(new))), get_context("spawn"))  # a fork would copy the locks of torch and OpenCV
@@ -180,8 +181,28 @@ def find_videos(videos: list[Path]) -> list[Path]:
         for path in found:
             other = paths.setdefault(clip_name(path), path)
             if source_of(other) != source_of(path):
-                raise UserError(f"{path} and {other} would both be called {clip_name(path)}; rename one, or give it another folder")
+                raise _same_name(path, other)
     return list(paths.values())
+
+
+def check_names(paths: list[Path], shards: Shards) -> None:
+    """Raises UserError where a new video would be called like one of an earlier run.
+
+    Unless it is that video, moved: where the old file is gone and the new one has its size, the manifest follows it.
+    """
+    inputs = shards.manifest["inputs"]
+    owners = {clip.split("~")[0]: source for source, entry in inputs.items() for clip in entry["clips"]}
+    for path in paths:
+        source, size, owner = str(source_of(path)), _size(path), owners.get(clip_name(path))
+        if owner is None or shards.done(source, size):
+            continue
+        if os.path.exists(owner) or not size or inputs[owner]["bytes"] != size:
+            raise _same_name(path, owner)
+        inputs[source] = inputs.pop(owner)
+
+
+def _same_name(path: Path, other: Path | str) -> UserError:
+    return UserError(f"{path} and {other} would both be called {clip_name(path)}; rename one, or give it another folder")
 
 
 def _size(path: Path) -> int:
