@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -139,6 +140,10 @@ def test_a_file_that_is_no_pack_is_one_sentence(clips: Path, tmp_path: Path) -> 
     cut.write_bytes((tmp_path / "clips.zip").read_bytes()[:5000])
     with pytest.raises(UserError, match="damaged"):
         pack.unpack(cut, tmp_path / "there", 64)
+    with zipfile.ZipFile(tmp_path / "list.zip", "w") as file:
+        file.writestr("pack.json", "[1]")
+    with pytest.raises(UserError, match="damaged"):
+        pack.unpack(tmp_path / "list.zip", tmp_path / "there", 64)
     assert not (tmp_path / "there").exists()
     with pytest.raises(UserError, match=r"noise\.zip: Not a directory; name a folder that can be written"):
         pack.unpack(tmp_path / "clips.zip", tmp_path / "noise.zip" / "clips", 64)

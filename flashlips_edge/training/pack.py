@@ -103,7 +103,7 @@ def unpack(path: Path, out: Path, crop_size: int) -> None:
             names = [name for name in file.namelist() if MEMBER.fullmatch(name)]
             clips = [name for name in dict.fromkeys(name.split("/")[0] for name in names) if not (out / name).exists()]
             parts = {clip: {n.split("/")[1]: file.read(n) for n in names if n.startswith(f"{clip}/")} for clip in clips}
-    except (zipfile.BadZipFile, KeyError, ValueError):
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError):
         raise UserError(
             f"--data {path}: no file of training.pack, or a damaged one; give a folder of videos, or pack the clips again"
         ) from None
