@@ -100,6 +100,16 @@ class Bundle:
         """What a graph computes in: ``fp32``, ``int8+fp16`` and the like. Its entry's ``layers`` has it layer by layer."""
         return self.manifest["graphs"][graph].get("precision", "fp32")
 
+    def read(self, name: str) -> bytes:
+        """A file of the bundle. UserError if it is no longer what the manifest says: it may be read long after `open`."""
+        try:
+            image = _inside(self.folder, name).read_bytes()
+        except OSError:
+            image = b""
+        if hashlib.sha256(image).hexdigest() != self.manifest["files"].get(name):
+            raise UserError(f"bundle {self.folder}: {name} was altered since the bundle was opened, or is none of its files; open it again")
+        return image
+
     def graph_path(self, graph: str) -> Path:
         return _inside(self.folder, self.manifest["graphs"][graph]["file"])
 

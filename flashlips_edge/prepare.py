@@ -94,7 +94,7 @@ def prepare(
     given = AvatarFolder.open(idle)
     said = consent if consent is not None or given is None else given.record.get("consent")
     consent = said.strip() if isinstance(said, str) else ""
-    if not consent:
+    if not any(map(str.isalnum, consent)):
         raise UserError("--consent is missing or empty: name who agreed to this avatar, and for what")
     if out.exists():
         raise UserError(f"--out {out}: exists already; name a new folder, or delete it first")

@@ -16,9 +16,11 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_bundle import tiny_bundle
 
 from flashlips_edge.bundle import GRAPHS, Bundle, _read, write_manifest
 from flashlips_edge.engines.build import Wanted
+from flashlips_edge.engines.choice import open_engine
 from flashlips_edge.engines.engine_folder import again
 from flashlips_edge.errors import UserError
 
@@ -99,6 +101,14 @@ def test_an_altered_file_is_refused(copy: Path) -> None:
     (copy / "editor.onnx").write_bytes(b"other")
     with pytest.raises(UserError, match="editor.onnx was altered.*make bundle"):
         Bundle.open(copy)
+
+
+def test_a_graph_that_is_altered_after_the_bundle_was_opened_is_not_loaded(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle")
+    (bundle.folder / "editor.onnx").write_bytes((bundle.folder / "lips_encoder.onnx").read_bytes())
+    with pytest.raises(UserError, match=r"editor\.onnx was altered since the bundle was opened"):
+        open_engine(bundle, "editor", 1)
+    open_engine(bundle, "lips_encoder", 1)
 
 
 def test_a_missing_file_is_refused(copy: Path) -> None:

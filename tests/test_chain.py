@@ -4,6 +4,7 @@ The GPU is a stand-in (standins.py) that does everything as late as it may: what
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import OrderedDict
@@ -27,6 +28,7 @@ from tiny_bundle import CELLS, CHANNELS, SIZE
 from flashlips_edge.bundle import Bundle, write_manifest
 from flashlips_edge.engines import choice
 from flashlips_edge.engines.cuda import Device
+from flashlips_edge.engines.engine_folder import digest_of
 from flashlips_edge.engines.transfers import CHUNK, Slot, Slots
 from flashlips_edge.face.crop import Crop
 from flashlips_edge.face.detect import Box
@@ -110,11 +112,18 @@ def pasting(engines: Path, driver: PasteDriver, tmp_path: Path, monkeypatch: pyt
         yield networks
 
 
-def with_kernels(folder: Path, driver: PasteDriver, **changes: Any) -> None:
+def with_kernels(folder: Path, driver: PasteDriver, listed: bool = True, **changes: Any) -> None:
     write_kernels(folder / "cubins", SIZE)
     manifest = json.loads((folder / "cubins" / "manifest.json").read_text())
     driver.entries = {entry["name"]: entry for entry in manifest["kernels"]}
     (folder / "cubins" / "manifest.json").write_text(json.dumps(manifest | changes))
+    if listed:
+        bundle = json.loads((folder / "manifest.json").read_text())
+        files = [path for path in (folder / "cubins").rglob("*") if path.is_file()]
+        bundle["files"] |= {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        (folder / "manifest.json").write_text(json.dumps(bundle))
+        engine = json.loads((folder / "engine" / "manifest.json").read_text()) | {"bundle": digest_of(Bundle.open(folder))}
+        (folder / "engine" / "manifest.json").write_text(json.dumps(engine))
 
 
 @contextmanager
@@ -192,7 +201,9 @@ def test_a_crop_that_leaves_nothing_to_paste_is_left_alone(pasting: Networks) ->
     assert isinstance(edited, DevicePicture) and edited.paste_patch(target.surroundings, away)[2].size == 0
 
 
-@pytest.mark.parametrize("changes", [{"capability": 90}, {"kernels": []}], ids=["another GPU", "none"])
+@pytest.mark.parametrize(
+    "changes", [{"capability": 90}, {"kernels": []}, {"listed": False}], ids=["another GPU", "none", "not the bundle's"]
+)
 def test_without_kernels_for_it_the_host_pastes(
     changes: dict[str, Any], engines: Path, host: Networks, driver: PasteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,6 +216,7 @@ def test_a_plain_video_is_prepared_for_this_run_and_leaves_nothing(networks, tmp
     (tmp_path / "temporary").mkdir()
     avatar = opened(write_faces(tmp_path / "face.mp4", IDLE, Fraction(30000, 1001)), networks)
     assert "its first 60 s are prepared for this run only" in caplog.text
+    assert not list((tmp_path / "temporary").iterdir()), "a face would stay there after a SIGKILL"
     assert (avatar.frame_rate, avatar.clips) == (Fraction(30000, 1001), ("idle",))
     assert [number_of(avatar.target(tick).frame.image) for tick in range(30)] == [there_and_back(tick) for tick in range(30)]
     assert avatar.target(30_000).frame.pts_ns == 1001 * 10**9

@@ -102,8 +102,8 @@ def test_sound_and_the_cameras_notes_stay_out_of_the_folder(bundle: Path, tmp_pa
         assert not video.has_audio
 
 
-@pytest.mark.parametrize("said", [None, False, [], {}, 0])
-def test_what_is_no_text_is_no_consent(idle: Path, bundle: Path, tmp_path: Path, said: object) -> None:
+@pytest.mark.parametrize("said", [None, False, [], {}, 0, "\u200b", " - "])
+def test_what_names_nobody_is_no_consent(idle: Path, bundle: Path, tmp_path: Path, said: object) -> None:
     given = tmp_path / "given"
     given.mkdir()
     shutil.copy(idle, given / "video.mp4")

@@ -25,3 +25,11 @@ def test_running_a_network_leaves_nothing_in_the_home_folder(tmp_path: Path, rep
     )
     assert done.stdout == "ran\n", done.stderr
     assert not list(tmp_path.rglob("*")), "telemetry is kept in ~/.cache until it is sent"
+
+
+def test_who_imports_onnxruntime_first_is_told_of_its_telemetry(repo: Path) -> None:
+    words = [sys.executable, "-c", "import onnxruntime, flashlips_edge"]
+    surroundings = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | {"CI": "1"}
+    for more, told in ({}, True), ({"ORT_DISABLE_TELEMETRY": "1"}, False):
+        done = subprocess.run(words, cwd=repo, env=surroundings | more, capture_output=True, text=True, timeout=60)
+        assert ("import it later, or set ORT_DISABLE_TELEMETRY=1" in done.stderr) is told and done.returncode == 0

@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is missing: p
 
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
+from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.pump.clock import SECOND_NS, ManualClock  # noqa: E402
 from flashlips_edge.pump.counters import Counters  # noqa: E402
 from flashlips_edge.serve import app, client, messages, webrtc  # noqa: E402
@@ -666,6 +667,16 @@ def test_clients_without_the_token_keep_out_nobody_who_has_it(monkeypatch) -> No
         talk(url, conversation, clients=2)
 
 
+class RepeatingVoice:
+    """A program that fails, and repeats in its complaint what it was to say."""
+
+    def say(self, text: str) -> Iterator[tuple[np.ndarray, int]]:
+        raise UserError(f"--voice piper:any.onnx: piper failed: cannot phonemize: {text}")
+        yield
+
+    def stop(self) -> None: ...
+
+
 def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -680,13 +691,12 @@ def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
         await one.ask("say", text="my secret sentence")
         await one.connection.send_str('{"type": "say", "text": 5, "secret": "my secret sentence"}')
         await one.event("error")
+        await one.event("problem")
         await one.ask("interrupt")
         await one.event("interrupted")
 
     try:
-        voice = SlowVoice()
-        voice.more.release(9)
-        with serving(StandIn(), token=TOKEN, voice=voice) as url:
+        with serving(StandIn(), token=TOKEN, voice=RepeatingVoice()) as url:
             get(f"{url}/metrics", headers={"Authorization": "Bearer wrong-horse-battery"})
             talk(url, conversation)
     finally:
@@ -697,6 +707,7 @@ def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
     assert {"serving", "client came", "interrupted", "client went", "request refused", "stopping"} <= {line["event"] for line in ours}
     assert all(line["time"].endswith("+00:00") and line["severity"] in ("info", "warning") for line in ours)
     said = json.dumps(ours)
+    assert any(line["event"] == "problem" and line["source"] == "voice" for line in ours), "a voice that fails is told"
     assert "secret" not in said and TOKEN not in said and "horse" not in said
 
 

@@ -12,6 +12,7 @@ IMPATIENT = """
 import os, signal, threading
 from flashlips_edge.pump.stage import Stage
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 begun, over = threading.Event(), threading.Event()
 
 def items():

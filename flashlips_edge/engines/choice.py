@@ -67,7 +67,8 @@ def open_engine(bundle: Bundle, graph: str, threads: int) -> Engine:
         where = "on the GPU through ONNX Runtime" if on_gpu else "on the CPU"
         _say(f"the networks of {bundle.folder} run {where}: no TensorRT engine was built for them; {engine_folder.again(bundle)}")
     fused = bundle.manifest.get("quantisation", {}).get("format") != "fp8"  # which ONNX Runtime computes only as it is written
-    return OnnxRuntimeEngine(bundle.graph_path(graph), threads, fused, on_gpu)
+    image = bundle.read(bundle.manifest["graphs"][graph]["file"])
+    return OnnxRuntimeEngine(bundle.graph_path(graph), threads, fused, on_gpu, image)
 
 
 def _tensorrt(folder: EngineFolder, graph: str) -> Engine:

@@ -18,10 +18,10 @@ class OnnxRuntimeEngine:
     `input_shapes` and `output_shapes` map a tensor's name to its shape; a free axis is named by a string or None.
     `runs` and `seconds` count what the engine has done since it was loaded. Without `fuse_quantised` every Q/DQ pair of a quantised
     graph is computed as it is written, which is slow, and is the only way to run FP8 here.
-    Raises UserError when the file is not a graph that ONNX Runtime can load.
+    `image` is what the file held when it was checked. Raises UserError when it is not a graph that ONNX Runtime can load.
     """
 
-    def __init__(self, graph_path: Path, threads: int = 2, fuse_quantised: bool = True, gpu: bool = False):
+    def __init__(self, graph_path: Path, threads: int = 2, fuse_quantised: bool = True, gpu: bool = False, image: bytes | None = None):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -31,7 +31,7 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.disable_quant_qdq", "0" if fuse_quantised else "1")
         providers = [*(["CUDAExecutionProvider"] if gpu else []), "CPUExecutionProvider"]
         try:
-            self._session = onnxruntime.InferenceSession(str(graph_path), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(image or str(graph_path), options, providers=providers)
         except Exception as error:  # ONNX Runtime has no common base class for its own
             raise UserError(f"the graph {graph_path} cannot be loaded by ONNX Runtime: {_first_line(error)}") from error
         self._place = "cuda" if gpu and "CUDAExecutionProvider" in self._session.get_providers() else "cpu"

@@ -59,7 +59,7 @@ class AvatarFolder:
         if schema > SCHEMA:
             raise UserError(f"--avatar {path}: schema {schema} is newer than {SCHEMA}, the newest known here; update flashlips-edge")
         again = AGAIN.format(MAKERS.get(schema, MAKERS[2]))
-        if Path(name).name != name or not (folder / name).is_file():
+        if Path(name).name != name or not (folder / name).is_file() or (folder / name).resolve().parent != folder.resolve():
             raise UserError(f"--avatar {path}: the video {name!r} that {RECORD} names is not in the folder; {again}")
         if bundle not in (None, BUNDLE) or (clips and clips[0] != IDLE) or not all(map(CLIP_NAME.fullmatch, clips)):
             raise UserError(f"--avatar {path}: {RECORD} names a bundle or clips that cannot be; {again}")

@@ -193,6 +193,9 @@ class DevicePicture:
 
 
 @lru_cache(maxsize=CHAINS_KEPT)
-def device_chain(encoder: TensorRtEngine, editor: TensorRtEngine, decoder: TensorRtEngine, first_row: int, kernels: Path) -> DeviceChain:
+def device_chain(
+    encoder: TensorRtEngine, editor: TensorRtEngine, decoder: TensorRtEngine, first_row: int, kernels: Path | None
+) -> DeviceChain:
     """The one chain of these engines, for all who run them in this process. It pastes too if the folder `kernels` has what that takes."""
-    return DeviceChain(encoder, editor, decoder, first_row, find_paste(kernels, encoder.device, encoder.largest["image"][-1]))
+    paste = None if kernels is None else find_paste(kernels, encoder.device, encoder.largest["image"][-1])
+    return DeviceChain(encoder, editor, decoder, first_row, paste)

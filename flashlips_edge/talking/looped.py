@@ -94,14 +94,15 @@ class LoopedAvatar:
         folder = AvatarFolder.open(path)
         with ExitStack() as stack:
             if folder is None or not folder.clips:
-                temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flashlips-edge.")))
                 source = Clip(path if folder is None else folder.video, "--avatar")
                 log.warning(
                     "avatar %s: its first %d s are prepared for this run only; python -m flashlips_edge.prepare does it for good",
                     path,
                     LONGEST_S,
                 )
-                clips = [prepared.write_pictures(source, temporary, IDLE, detector, "--avatar", longest_s=LONGEST_S)]
+                # the video stays open: whatever ends the run, no face is left in the folder
+                with tempfile.TemporaryDirectory(prefix="flashlips-edge.") as temporary:
+                    clips = [prepared.write_pictures(source, Path(temporary), IDLE, detector, "--avatar", longest_s=LONGEST_S)]
                 stack.callback(clips[0].video.close)
             else:
                 clips = [_opened(folder.folder, name, stack) for name in folder.clips]

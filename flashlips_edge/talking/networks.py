@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import floor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from flashlips_edge.talking.chain import Chain, HostChain, device_chain
 from flashlips_edge.talking.pictures import onto_crops, to_network
 
 LIPS_SIZE = 12  # length of a lips vector
+KERNELS = "cubins/manifest.json"
 N_REFERENCES = 4
 ROWS_ABOVE = 2  # latent rows decoded above the pasted region; the editor was trained through the same cut
 
@@ -53,8 +55,15 @@ class Networks:
         """The picture graphs one after the other, on the GPU from end to end if that is where they are."""
         encoder, editor, decoder = (self.engine(name) for name in ("latent_encoder", "editor", "latent_decoder"))
         if isinstance(encoder, TensorRtEngine) and isinstance(editor, TensorRtEngine) and isinstance(decoder, TensorRtEngine):
-            return device_chain(encoder, editor, decoder, self._first_row(editor.largest["latent"][2]), self.bundle.folder / "cubins")
+            return device_chain(encoder, editor, decoder, self._first_row(editor.largest["latent"][2]), self._kernels())
         return HostChain(self.encode, self.edit)
+
+    def _kernels(self) -> Path | None:
+        """The folder of kernels, if it is the bundle's own: its manifest, as the bundle's has it, has the sha256 of each."""
+        if KERNELS not in self.bundle.manifest["files"]:
+            return None
+        self.bundle.read(KERNELS)
+        return (self.bundle.folder / KERNELS).parent
 
     def encode(self, crops: np.ndarray) -> np.ndarray:
         """Latents float32 [B, C, h, w] of crops uint8 [B, S, S, 3]."""

@@ -197,7 +197,7 @@ def main(
     preset: Annotated[str, typer.Option(help="nano or edge")] = "nano",
 ) -> None:
     """Fine-tune the networks on one person and write an avatar folder."""
-    if not consent.strip():
+    if not any(map(str.isalnum, consent)):
         raise UserError("--consent is empty: name who agreed to this avatar, and for what")
     if out.exists():
         raise UserError(f"--out {out}: exists already; name a new folder, or delete it first")
