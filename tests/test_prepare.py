@@ -438,6 +438,22 @@ def test_of_clips_with_one_name_none_gets_the_sound_of_another(tmp_path: Path) -
     assert np.array_equal(clip.crops, crops[2]) and set(clip.members) == {"crops", "lips"}
 
 
+def test_a_name_that_is_not_utf_8_costs_only_its_video(run: Run, tmp_path: Path, repo: Path) -> None:
+    folder = tmp_path / "s1"
+    folder.mkdir()
+    for name in (b"caf\xe9.mp4", "caf\u00e9.mp4".encode(), b"m.mp4"):
+        shutil.copy(run[0] / "mute.mp4", os.fsdecode(os.fsencode(folder) + b"/" + name))
+    command = [sys.executable, "-m", "flashlips_edge.training.prepare", str(folder), "--out", str(tmp_path / "clips"), "--workers", "1"]
+    environment = os.environ | {"PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=repo)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    sentence = "1 dropped: its name, or that of a folder around it, is not UTF-8; rename it"
+    assert f"s1/caf\\xe9.mp4: {sentence}" in done.stdout.decode() and "2 clips of 2 of 3 videos" in done.stdout.decode()
+    assert [clip.name for clip in load_clips(tmp_path / "clips")] == ["s1.caf\u00e9", "s1.m"]
+    inputs = json.loads((tmp_path / "clips/manifest.json").read_text(encoding="utf-8"))["inputs"]
+    assert inputs[f"{folder}/caf\\xe9.mp4"]["outcome"] == sentence
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such video"):
         prepare.main([tmp_path / "nobody.mp4"], tmp_path / "clips")

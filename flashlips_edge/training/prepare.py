@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -61,10 +62,12 @@ def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared
     torch.set_num_threads(1)
     name, notes, clips = clip_name(path), list[str](), list[Members]()
     try:
+        if printable(path) != str(path):
+            raise UserError("its name, or that of a folder around it, is not UTF-8; rename it")
         with VideoFile(path) as video:
             waveform, why = _sound(path)
             for piece in pieces(video, size):
-                facts = {"source": str(path), "start_ns": int(piece.pts_ns[0]), "frame_rate_hz": float(video.frame_rate)}
+                facts = {"source": printable(path), "start_ns": int(piece.pts_ns[0]), "frame_rate_hz": float(video.frame_rate)}
                 try:
                     audio, note, found = check_sound(piece, waveform, why, weights)
                 except UserError as error:
@@ -90,13 +93,24 @@ def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared
 
 def clip_name(path: Path) -> str:
     """``<folder>.<file>``, without further dots, and ``~``, which numbers a video's clips: the folder is the clip's set."""
-    folder, file = (part.replace(".", "_").replace("~", "_") for part in (source_of(path).parent.name, path.stem))
+    names = source_of(path).parent.name, path.stem
+    folder, file = (printable(name).replace(".", "_").replace("~", "_") for name in names)
     return f"{folder}.{file}"
 
 
 def source_of(path: Path) -> Path:
-    """The file that a link leads to, be it there or not: by that the manifest knows a video."""
+    """The file that a link leads to, be it there or not."""
     return Path(os.path.realpath(path))
+
+
+def source_name(path: Path) -> str:
+    """By which the manifest knows a video."""
+    return printable(source_of(path))
+
+
+def printable(path: Path | str) -> str:
+    """The path as text that a manifest can hold: a byte that is not UTF-8 as ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def check_sound(piece: Piece, waveform: np.ndarray | None, why: str, weights: Path) -> tuple[np.ndarray | None, str, dict[str, float]]:
@@ -146,27 +160,28 @@ def main(
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with Shards(out, size) as shards:
         check_names(paths, shards)
-        new = [path for path in paths if not shards.done(str(source_of(path)), _size(path))]
+        new = [path for path in paths if not shards.done(source_name(path), _size(path))]
         make_folder(shards.parts)
         pool = ProcessPoolExecutor(max(1, min(workers, len(new))), get_context("spawn"))  # a fork would copy the locks of torch and OpenCV
         try:
             prepared = pool.map(prepare_video, new, repeat(shards.parts), repeat(size), repeat(syncnet))
             for path, (outcome, clips) in zip(tqdm(new, unit="video"), prepared):
-                shards.add(str(source_of(path)), _size(path), outcome, clips)
+                shards.add(source_name(path), _size(path), outcome, clips)
                 for part in (p for members in clips.values() for p in members.values() if isinstance(p, Path)):
                     part.unlink()
                 if outcome != "1 kept":
-                    tqdm.write(f"{path}: {outcome}")
+                    tqdm.write(_for_terminal(f"{printable(path)}: {outcome}"))
         except BrokenProcessPool:
             words = "one of them was killed, most likely because memory ran out; what is done is kept, run it again with fewer"
             raise UserError(f"--workers {workers}: {words}") from None
         finally:
             pool.shutdown(cancel_futures=True)
-    inputs = [shards.manifest["inputs"][str(source_of(path))] for path in paths]
+    inputs = [shards.manifest["inputs"][source_name(path)] for path in paths]
     if not any(entry["clips"] for entry in inputs):
         _remove(made)
         raise UserError(f"no clip came out of {len(paths)} video{'s' * (len(paths) > 1)}; {paths[0]}: {inputs[0]['outcome']}")
-    print(f"{sum(len(i['clips']) for i in inputs)} clips of {sum(bool(i['clips']) for i in inputs)} of {len(paths)} videos in {out}")
+    count, used = sum(len(i["clips"]) for i in inputs), sum(bool(i["clips"]) for i in inputs)
+    print(_for_terminal(f"{count} clips of {used} of {len(paths)} videos in {printable(out)}"))
 
 
 def find_videos(videos: list[Path]) -> list[Path]:
@@ -193,7 +208,7 @@ def check_names(paths: list[Path], shards: Shards) -> None:
     inputs = shards.manifest["inputs"]
     owners = {clip.split("~")[0]: source for source, entry in inputs.items() for clip in entry["clips"]}
     for path in paths:
-        source, size, owner = str(source_of(path)), _size(path), owners.get(clip_name(path))
+        source, size, owner = source_name(path), _size(path), owners.get(clip_name(path))
         if owner is None or shards.done(source, size):
             continue
         if os.path.exists(owner) or not size or inputs[owner]["bytes"] != size:
@@ -203,6 +218,12 @@ def check_names(paths: list[Path], shards: Shards) -> None:
 
 def _same_name(path: Path, other: Path | str) -> UserError:
     return UserError(f"{path} and {other} would both be called {clip_name(path)}; rename one, or give it another folder")
+
+
+def _for_terminal(words: str) -> str:
+    """With what standard output cannot show escaped, as standard error does by itself."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return words.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _size(path: Path) -> int:
