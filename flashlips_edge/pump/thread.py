@@ -37,7 +37,7 @@ class Thread(threading.Thread):
     def wait(self, seconds: float) -> bool:
         """Whether it has ended by then; never, where it asks itself."""
         if threading.current_thread() is not self and self.over.wait(seconds):
-            self.join()
+            self.join(seconds)
         return self.over.is_set()
 
 
