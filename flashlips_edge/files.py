@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flashlips_edge.errors import UserError
 
 NAME_BYTES = 255  # of a file's name, on Linux
+OWN = 0o600  # who writes a file may read and write it, whatever it replaces
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` with the same suffix; renamed to it on success, removed on any exception.
+
+    What is replaced keeps its mode, and until then nobody reads the new file who may not read the old one.
 
     Raises:
         UserError: the folder of ``path`` cannot be made or written, or what stands in its place cannot be replaced.
@@ -25,12 +30,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
+        mode = _mode(path)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode | OWN))
     except OSError as error:
         raise UserError(f"cannot write {path}: {_reason(error)}; choose a folder that can be written") from None
     try:
         yield temporary
         with open(temporary, "rb") as written:
+            if mode is not None:
+                with suppress(OSError):  # a file system without modes
+                    os.fchmod(written.fileno(), mode)
             os.fsync(written.fileno())
         try:
             os.replace(temporary, path)
@@ -72,11 +81,21 @@ def make_folder(path: str | Path) -> Path:
 
 
 def _beside(path: Path) -> Path:
-    """A name for what becomes ``path``; no longer than a name may be where that of ``path`` is not."""
-    name = f".{path.stem}.{os.getpid()}{path.suffix}"
+    """A name for what becomes ``path``, which nobody foresees; no longer than a name may be where that of ``path`` is not."""
+    end = f".{secrets.token_hex(4)}{path.suffix}"
+    name = f".{path.stem}{end}"
     if len(os.fsencode(name)) > NAME_BYTES:
-        name = f".{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]}.{os.getpid()}{path.suffix}"
+        name = f".{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]}{end}"
     return path.with_name(name)
+
+
+def _mode(path: Path) -> int | None:
+    """The permissions of the file at ``path``; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None
 
 
 def _reason(error: OSError) -> str:

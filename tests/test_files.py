@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from pathlib import Path
 
 import pytest
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.files import check_place, make_folder, write_bytes
+from flashlips_edge.files import atomic_path, check_place, make_folder, write_bytes
 
 
 def test_a_folder_in_a_file_s_place_is_one_sentence_and_nothing_is_left(tmp_path: Path) -> None:
@@ -42,3 +44,30 @@ def test_any_name_that_a_file_may_have_is_written(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
     with pytest.raises(UserError, match="File name too long"):
         write_bytes(tmp_path / f"{'a' * 252}.mp4", b"")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666, 0o444])
+def test_what_is_replaced_keeps_its_mode_and_is_never_open_to_more(mode: int, tmp_path: Path) -> None:
+    (tmp_path / "secret.json").touch()
+    (tmp_path / "secret.json").chmod(mode)
+    before = os.umask(0o022)
+    try:
+        with atomic_path(tmp_path / "secret.json") as temporary:
+            assert temporary.stat().st_mode & 0o777 & ~(mode | 0o600) == 0
+            temporary.unlink()  # as a library may that writes a file of its own
+            temporary.write_bytes(b"{}")
+        write_bytes(tmp_path / "new.json", b"{}")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "secret.json").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_link_at_the_temporary_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "foreseen")
+    (tmp_path / "mine").write_bytes(b"mine")
+    for name in (f".report.{os.getpid()}.json", ".report.foreseen.json"):
+        (tmp_path / name).symlink_to("mine")
+    with pytest.raises(UserError, match=r"cannot write .*report\.json"):
+        write_bytes(tmp_path / "report.json", b"{}")
+    assert (tmp_path / "mine").read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 3
