@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -26,7 +27,6 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is missing: p
 
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
-from flashlips_edge.errors import UserError  # noqa: E402
 from flashlips_edge.pump.clock import SECOND_NS, ManualClock  # noqa: E402
 from flashlips_edge.pump.counters import Counters  # noqa: E402
 from flashlips_edge.serve import app, client, messages, webrtc  # noqa: E402
@@ -34,6 +34,7 @@ from flashlips_edge.serve.feed import Subscriber  # noqa: E402
 from flashlips_edge.serve.logs import JsonFormatter  # noqa: E402
 from flashlips_edge.serve.speaker import Speaker  # noqa: E402
 from flashlips_edge.session import LipSync  # noqa: E402
+from flashlips_edge.tts.program import Program  # noqa: E402
 
 TOKEN = "correct-horse-battery"
 
@@ -373,7 +374,7 @@ def test_a_text_is_spoken_and_an_interruption_ends_it() -> None:
         assert voice.stopped.is_set()
         voice.more.release(20)
         await one.ask("say", text="broken")
-        assert "the voice has a cold" in (await one.event("problem"))["problem"]
+        assert (await one.event("problem"))["problem"] == "the voice failed: RuntimeError"
         await one.ask("say", text="again")
         assert (await one.event("problem"))["problem"] is None
         assert [int(pcm[0]) for pcm, _ in session.pushed] == [5, 5, 5]
@@ -667,17 +668,20 @@ def test_clients_without_the_token_keep_out_nobody_who_has_it(monkeypatch) -> No
         talk(url, conversation, clients=2)
 
 
+COMPLAINS = "import sys; sys.exit(f'cannot phonemize: {sys.stdin.read()}')"
+
+
 class RepeatingVoice:
     """A program that fails, and repeats in its complaint what it was to say."""
 
     def say(self, text: str) -> Iterator[tuple[np.ndarray, int]]:
-        raise UserError(f"--voice piper:any.onnx: piper failed: cannot phonemize: {text}")
-        yield
+        yield from Program([sys.executable, "-c", COMPLAINS], "--voice piper:any.onnx").output(text)
 
     def stop(self) -> None: ...
 
 
-def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
+def test_the_logs_are_json_and_they_and_clients_are_not_told_what_a_voice_says() -> None:
+    told: list[str] = []
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
@@ -691,7 +695,9 @@ def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
         await one.ask("say", text="my secret sentence")
         await one.connection.send_str('{"type": "say", "text": 5, "secret": "my secret sentence"}')
         await one.event("error")
-        await one.event("problem")
+        told.append((await one.event("problem"))["problem"])
+        await one.ask("stats")
+        told.append((await one.event("stats"))["problems"]["voice"])
         await one.ask("interrupt")
         await one.event("interrupted")
 
@@ -699,6 +705,7 @@ def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
         with serving(StandIn(), token=TOKEN, voice=RepeatingVoice()) as url:
             get(f"{url}/metrics", headers={"Authorization": "Bearer wrong-horse-battery"})
             talk(url, conversation)
+            told.append(json.loads(get(f"{url}/healthz", headers={"Authorization": f"Bearer {TOKEN}"})[1])["problems"]["voice"])
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
@@ -707,6 +714,7 @@ def test_the_logs_are_json_and_keep_what_is_said_to_themselves() -> None:
     assert {"serving", "client came", "interrupted", "client went", "request refused", "stopping"} <= {line["event"] for line in ours}
     assert all(line["time"].endswith("+00:00") and line["severity"] in ("info", "warning") for line in ours)
     said = json.dumps(ours)
+    assert told == ["the voice failed: exit status 1"] * 3
     assert any(line["event"] == "problem" and line["source"] == "voice" for line in ours), "a voice that fails is told"
     assert "secret" not in said and TOKEN not in said and "horse" not in said
 

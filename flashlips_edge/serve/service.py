@@ -119,8 +119,6 @@ class Service:
 
     def _tell(self, kind: str, **values: Any) -> None:
         text = messages.event(kind, **values)
-        if values.get("source") == "voice":  # whose program may repeat what was to be said
-            values = {"source": "voice"}
         log.info(kind, extra=values)
         for outbox in self._listeners:
             outbox.put("events", text)

@@ -10,6 +10,7 @@ from flashlips_edge.pump.clock import SECOND_NS, MonotonicClock
 from flashlips_edge.pump.mailbox import Mailbox
 from flashlips_edge.pump.stage import Stage
 from flashlips_edge.session import LipSync
+from flashlips_edge.tts.program import ProgramError
 from flashlips_edge.tts.voice import Voice
 
 WAITING = 8  # texts
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 class Speaker:
     """Owns the voice and the thread in which it speaks. Any thread may call anything.
 
-    problem    one sentence while the voice does not work, else None
+    problem    one sentence while the voice does not work, else None; of what was to be said it holds nothing
     """
 
     def __init__(self, session: LipSync, voice: Voice):
@@ -68,5 +69,6 @@ class Speaker:
             self._session.say_silence()
             self.problem = None
         except Exception as error:  # a voice that fails once may speak the next text
-            self.problem = f"the voice failed: {error}"
-            log.warning("voice failed", extra={"reason": type(error).__name__})
+            told = error.told if isinstance(error, ProgramError) else type(error).__name__
+            self.problem = f"the voice failed: {told}"
+            log.warning("voice failed", extra={"reason": told})

@@ -23,6 +23,14 @@ READ_BYTES = 1 << 13
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])\s*")
 
 
+class ProgramError(UserError):
+    """A program failed. Its sentence is for who gave the text, as a complaint may repeat it; `told` is for anybody: what became of it."""
+
+    def __init__(self, sentence: str, told: str):
+        super().__init__(sentence)
+        self.told = told
+
+
 class Program:
     """Runs `command`, one process for each text, which it reads from stdin: a text is never taken for an option.
 
@@ -38,7 +46,7 @@ class Program:
     def output(self, text: str) -> Iterator[bytes]:
         """What the program writes for a text, as it comes, sentence by sentence; nothing for a text without a letter or digit.
 
-        Leaving the loop ends the process. Raises UserError if it fails or hangs, with the last line of its complaint.
+        Leaving the loop ends the process. Raises ProgramError if it fails or hangs, with the last line of its complaint.
         """
         return self._read(sentences(text), self._stops)
 
@@ -64,7 +72,8 @@ class Program:
                 yield from self._pieces(process, stops)
                 status = self._status(process)
                 if status != 0 and stops == self._stops:
-                    raise UserError(f"{self._said_by}: {self._command[0]} failed: {_last_line(complaint) or f'exit status {status}'}")
+                    told = f"exit status {status}"
+                    raise ProgramError(f"{self._said_by}: {self._command[0]} failed: {_last_line(complaint) or told}", told)
             finally:
                 with self._lock:
                     self._running.discard(process)
@@ -77,13 +86,13 @@ class Program:
         try:
             return process.wait(PATIENCE_NS / SECOND_NS)
         except subprocess.TimeoutExpired:
-            raise UserError(f"{self._said_by}: {self._command[0]} did not end after its last sound and was ended") from None
+            raise self._failed("did not end after its last sound and was ended") from None
 
     def _start(self, given: IO[bytes], complaint: IO[bytes]) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(self._command, stdin=given, stdout=subprocess.PIPE, stderr=complaint, start_new_session=True)
         except OSError as error:
-            raise UserError(f"{self._said_by}: {self._command[0]} cannot be started: {error.strerror}") from None
+            raise self._failed(f"cannot be started: {error.strerror}") from None
 
     def _pieces(self, process: subprocess.Popen[bytes], stops: int) -> Iterator[bytes]:
         assert process.stdout is not None
@@ -99,7 +108,10 @@ class Program:
                 yield piece
                 heard_ns = self._clock.now_ns()
             elif self._clock.now_ns() - heard_ns > PATIENCE_NS:
-                raise UserError(f"{self._said_by}: {self._command[0]} gave no sound for {PATIENCE_NS // SECOND_NS} s and was ended")
+                raise self._failed(f"gave no sound for {PATIENCE_NS // SECOND_NS} s and was ended")
+
+    def _failed(self, how: str) -> ProgramError:
+        return ProgramError(f"{self._said_by}: {self._command[0]} {how}", f"its program {how}")
 
 
 def sentences(text: str) -> str:
