@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from flashlips_edge.errors import UserError
-from flashlips_edge.files import write_bytes
+from flashlips_edge.files import read_bytes, write_bytes
 
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "bundles"
 GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder", "speech_encoder", "audio_to_lips")
+MOST_BYTES, MOST_MANIFEST_BYTES = 1 << 31, 1 << 24  # of a file: no ONNX graph is larger
 MOST = 10_000  # of pixels, steps, and a lips vector's numbers
 KINDS = {"preset": str, "crop_size": int, "lips": dict, "audio_to_lips": dict, "graphs": dict, "files": dict}
 KINDS |= {"targets": list, "quantisation": dict, "target": dict}  # of a bundle for some devices
@@ -55,7 +56,12 @@ class Bundle:
             path = _inside(folder, name)
             if not path.is_file():
                 raise UserError(f"bundle {folder}: {name} is missing; make the bundle again with make bundle")
-            if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            try:
+                image = read_bytes(path, MOST_BYTES)
+            except OSError as error:
+                problem = f"{name} cannot be read: {error.strerror}"
+                raise UserError(f"bundle {folder}: {problem}; make the bundle again with make bundle") from None
+            if hashlib.sha256(image).hexdigest() != digest:
                 raise UserError(
                     f"bundle {folder}: {name} was altered, its sha256 is not the manifest's; make the bundle again with make bundle"
                 )
@@ -103,7 +109,7 @@ class Bundle:
     def read(self, name: str) -> bytes:
         """A file of the bundle. UserError if it is no longer what the manifest says: it may be read long after `open`."""
         try:
-            image = _inside(self.folder, name).read_bytes()
+            image = read_bytes(_inside(self.folder, name), MOST_BYTES)
         except OSError:
             image = b""
         if hashlib.sha256(image).hexdigest() != self.manifest["files"].get(name):
@@ -148,8 +154,10 @@ def _find(name_or_folder: str | Path) -> Path:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        manifest = json.loads(read_bytes(path, MOST_MANIFEST_BYTES).decode())
+    except OSError as error:
+        raise UserError(f"{path}: the manifest cannot be read: {error.strerror}; make the bundle again with make bundle") from None
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: not a readable manifest; make the bundle again with make bundle") from None
     if not isinstance(manifest, dict) or type(manifest.get("schema")) is not int:
         raise UserError(f"{path}: not a bundle's manifest; make the bundle again with make bundle")

@@ -103,6 +103,14 @@ def _reason(error: OSError) -> str:
     return os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or str(error)
 
 
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """All of a file. OSError too where it is larger than ``most`` bytes: a sparse one of a terabyte costs nothing to make."""
+    with open(path, "rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, and {most} are the most")
+        return file.read(size)
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically. Raises UserError as `atomic_path` does, and where there is no room."""
     with atomic_path(path) as temporary:

@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from flashlips_edge.arguments import Parser
-from flashlips_edge.bundle import Bundle
+from flashlips_edge.bundle import MOST_MANIFEST_BYTES, Bundle
 from flashlips_edge.engines.engine_folder import NAME as ENGINE
 from flashlips_edge.engines.engine_folder import EngineFolder
 from flashlips_edge.errors import UserError
-from flashlips_edge.files import write_bytes
+from flashlips_edge.files import read_bytes, write_bytes
 
 PROGRAM = "flashlips_edge.signature"
 PURPOSE = b"flashlips-edge manifest\n"  # what else the key signs can never be taken for a manifest
 SUFFIX = ".sig"
+MOST_SIGNATURE_BYTES = 1 << 16
 
 
 def keygen(path: Path) -> Path:
@@ -91,12 +92,12 @@ def _verified(public: Any, key: str | Path, manifest: Path) -> bytes:
 
     signed = manifest.with_name(manifest.name + SUFFIX)
     try:
-        image = manifest.read_bytes()
-        signature = base64.b64decode(signed.read_bytes(), validate=False)
+        image = read_bytes(manifest, MOST_MANIFEST_BYTES)
+        signature = base64.b64decode(read_bytes(signed, MOST_SIGNATURE_BYTES), validate=False)
     except FileNotFoundError:
         raise UserError(f"{manifest} is not signed, and a signature by {key} is required; use a bundle that its maker signed") from None
     except (OSError, binascii.Error):
-        raise UserError(f"{signed} is not a readable signature; get the bundle again from its maker") from None
+        raise UserError(f"{signed} is not a readable signature of a manifest; get the bundle again from its maker") from None
     try:
         public.verify(signature, PURPOSE + image)
     except InvalidSignature:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,13 @@ def test_a_graph_that_is_altered_after_the_bundle_was_opened_is_not_loaded(tmp_p
 def test_a_missing_file_is_refused(copy: Path) -> None:
     (copy / "editor.onnx").unlink()
     with pytest.raises(UserError, match="editor.onnx is missing"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "editor.onnx"])
+def test_a_file_of_an_absurd_size_is_one_sentence(copy: Path, name: str) -> None:
+    os.truncate(copy / name, 10**12)  # sparse: it takes no room
+    with pytest.raises(UserError, match=rf"{name}.* cannot be read: it has 1000000000000 bytes, and \d+ are the most; make"):
         Bundle.open(copy)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -86,6 +87,8 @@ def _new_key(folder: Path) -> None:
         (lambda folder: (folder / "bundle" / "manifest.json.sig").unlink(), "manifest.json is not signed"),
         (lambda folder: (folder / "bundle" / "engine" / "manifest.json.sig").unlink(), "engine/manifest.json is not signed"),
         (lambda folder: (folder / "bundle" / "manifest.json.sig").write_bytes(b"?"), "manifest.json.sig|was not signed"),
+        (lambda folder: os.truncate(folder / "bundle" / "manifest.json.sig", 10**12), "manifest.json.sig is not a readable signature"),
+        (lambda folder: os.truncate(folder / "bundle" / "engine" / "manifest.json", 10**12), "engine/manifest.json.sig is not a readable"),
         (lambda folder: _alter_manifest(folder, "engine/manifest.json"), "engine/manifest.json was not signed with the key"),
         (lambda folder: (folder / "bundle" / "editor.onnx").write_bytes(b"x"), "editor.onnx was altered"),
         (_resign_engine_as_bundle, "engine/manifest.json was not signed with the key"),
@@ -98,6 +101,8 @@ def _new_key(folder: Path) -> None:
         "unsigned",
         "unsigned engine",
         "no base64",
+        "endless signature",
+        "endless manifest",
         "altered",
         "graph",
         "other signature",

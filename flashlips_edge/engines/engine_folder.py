@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flashlips_edge.bundle import GRAPHS, Bundle
+from flashlips_edge.bundle import GRAPHS, MOST_MANIFEST_BYTES, Bundle
 from flashlips_edge.engines.tensorrt import LIBRARIES
 from flashlips_edge.errors import UserError
-from flashlips_edge.files import write_bytes
+from flashlips_edge.files import read_bytes, write_bytes
 
 SCHEMA = 1
+MOST_PLAN_BYTES = 1 << 33
 NAME = "engine"
 ENTRIES = {"schema": int, "bundle": str, "library": str, "version": str, "gpu": str, "capabilities": list, "driver": int, "graphs": dict}
 GRAPH_ENTRIES = {"file": str, "sha256": str, "precision": dict}
@@ -43,7 +44,7 @@ class EngineFolder:
         if not path.exists() and not bundle.signed_engine:  # a build that was killed leaves its timings, and the manifest is written last
             return None
         try:
-            image = path.read_bytes()
+            image = read_bytes(path, MOST_MANIFEST_BYTES)
             manifest = json.loads(image.decode())
         except (OSError, ValueError, RecursionError):
             raise UserError(f"{path}: not a readable manifest; {again(bundle)}") from None
@@ -83,9 +84,11 @@ class EngineFolder:
         if Path(name).name != name or "\\" in name or "\0" in name or (folder / name).is_symlink():
             raise UserError(f"engine {folder}: the manifest names {name!r}, which is outside the folder; do not use this engine")
         try:
-            image = (folder / name).read_bytes()
-        except OSError:
+            image = read_bytes(folder / name, MOST_PLAN_BYTES)
+        except FileNotFoundError:
             raise UserError(f"engine {folder}: {name} is missing; {again(self.bundle)}") from None
+        except OSError as error:
+            raise UserError(f"engine {folder}: {name} cannot be read: {error.strerror}; {again(self.bundle)}") from None
         if hashlib.sha256(image).hexdigest() != entry["sha256"]:
             raise UserError(f"engine {folder}: {name} is cut short or altered, its sha256 is not the manifest's; {again(self.bundle)}")
         return image
