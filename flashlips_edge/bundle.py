@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from flashlips_edge import bundle_shapes
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import read_bytes, write_bytes
 
@@ -48,7 +49,7 @@ class Bundle:
 
         Raises:
             UserError: no such bundle, a manifest that cannot be read or is of a newer schema, a file that is missing, altered
-                or outside the folder.
+                or outside the folder, graphs of other sizes than the manifest's.
         """
         folder = _find(name_or_folder)
         manifest = _read(folder)
@@ -71,6 +72,9 @@ class Bundle:
                 raise UserError(
                     f"bundle {folder}: the manifest lists no file for the graph {graph}; make the bundle again with make bundle"
                 )
+        sizes = manifest["audio_to_lips"]
+        graphs = {graph: _inside(folder, manifest["graphs"][graph]["file"]) for graph in GRAPHS}
+        bundle_shapes.check(graphs, manifest["crop_size"], sizes["window"], sizes["previous"], sizes["emotion"])
         return Bundle(folder, manifest)
 
     @property

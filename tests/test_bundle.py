@@ -8,7 +8,8 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,25 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bundle import tiny_bundle
+from tiny_bundle import graphs, tiny_bundle
 
+from flashlips_edge import onnx_shapes, run
 from flashlips_edge.bundle import GRAPHS, Bundle, _read, write_manifest
 from flashlips_edge.engines.build import Wanted
 from flashlips_edge.engines.choice import open_engine
 from flashlips_edge.engines.engine_folder import again
 from flashlips_edge.errors import UserError
 
+IMAGES = {name: model.SerializeToString() for name, model in graphs().items()}
+
 
 @pytest.fixture()
 def copy(tmp_path: Path) -> Path:
-    """A bundle whose graphs are a few bytes: opening does not run them."""
+    """A bundle whose graphs are a few lines of arithmetic: opening does not run them."""
     folder = tmp_path / "bundle"
     (folder / "golden").mkdir(parents=True)
     for graph in GRAPHS:
-        (folder / f"{graph}.onnx").write_bytes(graph.encode())
+        (folder / f"{graph}.onnx").write_bytes(IMAGES[graph])
     write_manifest(folder, fields())
     return folder
 
@@ -53,7 +57,7 @@ def copy_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the graphs of a bundle, whose manifest is written again and again."""
     folder = tmp_path_factory.mktemp("bundle")
     for graph in GRAPHS:
-        (folder / f"{graph}.onnx").write_bytes(graph.encode())
+        (folder / f"{graph}.onnx").write_bytes(IMAGES[graph])
     return folder
 
 
@@ -72,6 +76,7 @@ def change(folder: Path, **entries: Any) -> None:
 
 
 SHIPPED = ("nano", "nano-int8")
+ASSETS = Path(run.__file__).parent / "assets"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -167,6 +172,68 @@ def test_a_name_that_cannot_be_looked_up_is_one_sentence(copy: Path, name: str) 
         Bundle.open(copy)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"crop_size": 128}, r"latent_encoder takes image \[\*, 3, 160, 160\] instead of \[\*, 3, 128, 128\]"),
+        ({"window": 40}, r"audio_to_lips takes noise \[\*, 50, 12\] instead of \[\*, 40, 12\]"),
+        ({"previous": 0}, r"audio_to_lips takes previous_lips \[\*, 10, 12\] instead of \[\*, 0, 12\]"),
+        ({"emotion": 9}, r"audio_to_lips takes emotion \[\*, 8\] instead of \[\*, 9\]"),
+    ],
+    ids=["crop_size", "window", "previous", "emotion"],
+)
+def test_a_manifest_that_lies_about_its_graphs_is_refused(
+    copy: Path, change: dict[str, int], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = fields()
+    manifest |= {key: value for key, value in change.items() if key in manifest}
+    manifest["audio_to_lips"] |= {key: value for key, value in change.items() if key not in manifest}
+    write_manifest(copy, manifest)
+    with pytest.raises(UserError, match=f"{says}, which the manifest asks for; make the bundle again"):
+        Bundle.open(copy)
+    face, out = str(ASSETS / "avatar.mp4"), tmp_path / "result.mp4"
+    words = ["--bundle", str(copy), "--avatar", face, "--audio", str(ASSETS / "speech.flac"), "--out", str(out)]
+    assert run.main(words) == 2 and capsys.readouterr().err.count("\n") == 1 and not out.exists()
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(GRAPHS, 2)))
+def test_graphs_that_changed_places_are_refused(copy: Path, one: str, other: str) -> None:
+    manifest = fields()
+    manifest["graphs"] |= {one: {"file": f"{other}.onnx"}, other: {"file": f"{one}.onnx"}}
+    write_manifest(copy, manifest)
+    with pytest.raises(UserError, match=rf"the graph ({one}|{other}) takes .* instead of .*, which the manifest asks for; make"):
+        Bundle.open(copy)
+
+
+def test_a_graph_of_another_size_than_the_others_is_refused(copy: Path) -> None:
+    smaller = graphs()["editor"]
+    smaller.graph.input[1].type.tensor_type.shape.dim[1].dim_value = 48  # three references
+    (copy / "editor.onnx").write_bytes(smaller.SerializeToString())
+    write_manifest(copy, fields())
+    with pytest.raises(UserError, match=r"editor takes reference_latents \[\*, 48, 20, 20\] instead of \[\*, 64, 20, 20\]"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [b"", b"no graph", bytes(99), b"\x3a\xff\xff\xff\xff\x0f", IMAGES["editor"][:-9]],
+    ids=["empty", "text", "zeros", "too long", "cut off"],
+)
+def test_what_is_no_graph_is_refused(copy: Path, image: bytes) -> None:
+    (copy / "editor.onnx").write_bytes(image)
+    write_manifest(copy, fields())
+    with pytest.raises(UserError, match=r"editor\.onnx: (not an ONNX graph|the graph editor takes nothing)"):
+        Bundle.open(copy)
+
+
+@given(data=st.binary(max_size=64), at=st.integers(0, 2000))
+def test_no_bytes_crash_the_reader_of_graphs(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int) -> None:
+    path = tmp_path_factory.getbasetemp() / "graph.onnx"
+    path.write_bytes(IMAGES["editor"][:at] + data + IMAGES["editor"][at + len(data) :])
+    with suppress(ValueError):
+        onnx_shapes.read(path)
+
+
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean nano"):
         Bundle.open("nanno")
@@ -201,7 +268,7 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 WHOLE = {
     "schema": 1,
     **fields(),
-    "files": {f"{graph}.onnx": hashlib.sha256(graph.encode()).hexdigest() for graph in GRAPHS},
+    "files": {f"{graph}.onnx": hashlib.sha256(IMAGES[graph]).hexdigest() for graph in GRAPHS},
     "targets": ["orin"],
     "quantisation": {"format": "int8"},
     "target": {"name": "orin", "engine": "tensorrt", "device": "Orin", "capability": 87, "builds_for": [], "batch": 4, "workspace_mb": 1}
