@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flashlips_edge.errors import UserError
 
 AT_THE_PATHS, EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+CLAIM = ".flashlips-edge"  # in a folder in which another is made: says which and where, and is locked while its process lives
 
 
 def put(new: Path, place: Path) -> None:
@@ -27,6 +30,50 @@ def put(new: Path, place: Path) -> None:
     place.rename(old)
     new.rename(place)
     shutil.rmtree(old)
+
+
+@contextmanager
+def beside(place: Path) -> Iterator[Path]:
+    """A hidden folder beside `place`, in which it can be made; it goes at the end, and first one that a killed predecessor left.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    _remove_left(place)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as temporary:
+        new = Path(temporary) / f"{CLAIM}.new"
+        with open(new, "wb") as claim:
+            claim.write(_claim(place))
+            claim.flush()
+            with suppress(OSError):  # a file system without locks: what is left there stays
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                new.rename(new.with_name(CLAIM))  # nobody finds it unlocked while this process lives
+            yield Path(temporary)
+
+
+def _remove_left(place: Path) -> None:
+    """Remove what `beside` made for `place` in a process of this user that is no more; leave all else."""
+    folders: list[Path] = []
+    with suppress(OSError):  # a folder that may be written and not read
+        folders = [each for each in place.parent.iterdir() if each.name.startswith(f".{place.name}.") and not each.is_symlink()]
+    for folder in folders:
+        with suppress(OSError), open(folder / CLAIM, "rb", opener=_open_own) as claim:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if claim.read() == _claim(place):
+                shutil.rmtree(folder)
+
+
+def _claim(place: Path) -> bytes:
+    """Whose a folder is: locks of a network's disk may hold on one machine only."""
+    return os.fsencode(f"{place.name}\n{platform.node()}\n")
+
+
+def _open_own(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if os.fstat(descriptor).st_uid != os.getuid():
+        os.close(descriptor)
+        raise PermissionError
+    return descriptor
 
 
 @contextmanager

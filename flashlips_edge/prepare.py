@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,6 +20,8 @@ from tqdm import tqdm
 from flashlips_edge.arguments import Parser
 from flashlips_edge.errors import UserError
 from flashlips_edge.face.detect import Detector, HaarDetector, YuNetDetector
+from flashlips_edge.folders import beside
+from flashlips_edge.interrupt import end_on_sigterm
 from flashlips_edge.media.clip import Clip
 from flashlips_edge.media.loop_video import GROUP
 from flashlips_edge.signature import open_bundle
@@ -109,8 +110,8 @@ def prepare(
     finder: Detector = HaarDetector() if detector is None else YuNetDetector(detector)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
-            folder = Path(beside) / "avatar"
+        with beside(out) as temporary:
+            folder = temporary / "avatar"
             folder.mkdir()
             counts = _write(sources, folder, networks, finder)
             if own is not None:
@@ -185,4 +186,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     sys.exit(main())

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from clips import write_clip
 from faces import write_faces, write_speech
+from test_folders import killed
 from tiny_bundle import tiny_bundle
 
 from flashlips_edge import run
@@ -128,6 +129,19 @@ def test_wrong_use_is_refused_and_leaves_nothing(short: Path, tmp_path: Path, ch
     with pytest.raises(UserError, match=says):
         personal.main(**(right | change))
     assert sorted(tmp_path.iterdir()) == [short]
+
+
+def test_what_a_killed_run_left_goes_with_the_next(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = killed(tmp_path / "new")
+
+    def fine_tune(*_: object) -> dict[str, float]:
+        assert not left.exists()
+        raise UserError("no more of it")
+
+    monkeypatch.setattr(personal, "fine_tune", fine_tune)
+    with pytest.raises(UserError, match="no more of it"):
+        personal.main([short], "Ada", tmp_path / "new", WEIGHTS, 2, "nano")
+    assert list(tmp_path.iterdir()) == [short]
 
 
 def test_a_video_without_a_face_is_refused_by_name(short: Path, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -313,3 +315,18 @@ def test_numbers_are_kept_through_preparing(bundle: Path, tmp_path: Path) -> Non
     prepare.prepare(tmp_path, {}, tmp_path / "ada", "Ada", bundle, threads=1)
     with VideoFile(tmp_path / "ada" / "idle.mp4") as video:
         assert [number_of(frame.image) for frame in video] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_run_that_is_ended_leaves_no_folder_or_the_next_run_removes_it(number: int, bundle: Path, tmp_path: Path) -> None:
+    idle, out = write_faces(tmp_path / "idle.mp4", 400), tmp_path / "avatars" / "ada"
+    command = [sys.executable, "-m", "flashlips_edge.prepare", *words(idle, out, bundle)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(out.parent.glob(".ada.*/avatar")):
+            time.sleep(0.001)
+        process.send_signal(number)
+        _, errors = process.communicate()
+    assert process.returncode == (143 if number == signal.SIGTERM else -number), errors
+    assert "Traceback" not in errors and len(list(out.parent.iterdir())) == (number == signal.SIGKILL)
+    assert prepare.main(words(write_faces(tmp_path / "short.mp4", 10), out, bundle)) == 0
+    assert list(out.parent.iterdir()) == [out]

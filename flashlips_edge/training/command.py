@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from safetensors import SafetensorError
@@ -15,10 +14,11 @@ from typer.core import TyperCommand
 
 from flashlips_edge.arguments import one_sentence
 from flashlips_edge.errors import UserError
+from flashlips_edge.interrupt import end_on_sigterm
 
 StepsOption = Annotated[Optional[int], typer.Option("--steps", help="optimiser steps; default: the preset's", min=1)]  # noqa: UP045 typer reads it in 3.10
 UsageError: Any = typer.BadParameter.__base__  # click's or, in newer versions, typer's own
-STOPPED, ENDED = 130, 143
+STOPPED = 130
 NO_ROOM = ("No space left", "File too large", "quota exceeded", "requested and")  # the last is NumPy's
 
 
@@ -39,7 +39,7 @@ def command(main: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False)
     app.command(cls=Recipe)(main)
     if "WORLD_SIZE" not in os.environ:  # of several processes each waits for the others where no signal reaches it
-        signal.signal(signal.SIGTERM, _end)
+        end_on_sigterm()
     with one_sentence(_program(main)):
         try:
             sys.exit(app(standalone_mode=False))
@@ -51,11 +51,6 @@ def command(main: Callable[..., None]) -> None:
             raise UserError(_sentence(error)) from None
         except typer.Abort:  # Ctrl-C, in older versions
             sys.exit(STOPPED)
-
-
-def _end(*_: object) -> NoReturn:
-    """An orderly end on SIGTERM: temporary folders go, workers are told."""
-    sys.exit(ENDED)
 
 
 def _program(main: Callable[..., None]) -> str:

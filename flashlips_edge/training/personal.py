@@ -10,7 +10,6 @@ input in four is of the synthetic head, whose mouths open further than a minute 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.files import make_folder
+from flashlips_edge.folders import beside
 from flashlips_edge.media.video_file import VideoFile
 from flashlips_edge.models.editor import EditorUNet
 from flashlips_edge.models.lips import FACE_SIZE, LipsEncoder
@@ -176,8 +176,9 @@ def fine_tune(videos: list[Path], preset: dict[str, Any], weights: Path, work: P
 
 def make(videos: list[Path], consent: str, out: Path, weights: Path, steps: int, preset_name: str) -> dict[str, float]:
     """Write the avatar folder ``out`` in a folder beside it and put it in its place when it is whole; gives its figures."""
-    with tempfile.TemporaryDirectory(dir=make_folder(out.parent), prefix=f".{out.name}.") as temporary:
-        work, folder = Path(temporary), Path(temporary) / "avatar"
+    make_folder(out.parent)
+    with beside(out) as work:
+        folder = work / "avatar"
         folder.mkdir()
         figures = fine_tune(videos, load_preset(preset_name), weights, work, steps)
         export.export(preset_name, work / "weights", folder / BUNDLE, export.card_of(weights))
