@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import flashlips_edge  # noqa: F401  first: it says what is not installed
+
+# isort: split
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar

@@ -46,7 +46,7 @@ def run(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     subprocess.run(command, check=True, timeout=120)
     here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (packages / "dependencies.pth").write_text("\n".join(here))  # after the venv's own: an editable install there is not followed
-    (packages / "torch.py").write_text("raise ImportError('torch is not installed here')\n")
+    (packages / "torch.py").write_text("raise ModuleNotFoundError('torch is not installed here', name='torch')\n")
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
 
@@ -84,6 +84,12 @@ def test_a_missing_file_is_one_sentence(run: Run) -> None:
     assert result.returncode == 2
     assert "nobody.mp4" in result.stderr or "nothing.wav" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_command_that_needs_more_names_the_extra(run: Run) -> None:
+    result = run("-m", "flashlips_edge.models")
+    said = "flashlips_edge.models: torch is not installed: pip install 'flashlips-edge[build]'\n"
+    assert (result.returncode, result.stderr) == (2, said)
 
 
 def test_a_short_clip(run: Run, repo: Path, tmp_path: Path) -> None:
