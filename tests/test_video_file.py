@@ -188,6 +188,52 @@ def test_a_packet_that_cannot_be_decoded_is_passed_over_and_that_is_said(tmp_pat
     assert f"--avatar {path}: parts of it are damaged and were passed over" in caplog.text
 
 
+def fields(n: int) -> list[np.ndarray]:
+    """A bar that moves by 4 pixels from the even lines of a picture to its odd ones, and on."""
+    images = [np.full((48, 128, 3), 40, np.uint8) for _ in range(n)]
+    for number, image in enumerate(images):
+        for odd in (0, 1):
+            x = 4 * (2 * number + odd) % 110
+            image[odd::2, x : x + 16] = 220
+    return images
+
+
+def combed(luma: np.ndarray) -> float:
+    """How far each line is from the next, on average; its edges are those of the filter."""
+    return float(np.abs(np.diff(luma[4:-4].astype(float), axis=0)).mean())
+
+
+INTERLACED = {
+    "h264.mp4": ("libx264", {"x264-params": "tff=1", "crf": "10"}),
+    "h264.mkv": ("libx264", {"x264-params": "bff=1", "crf": "10"}),
+    "mpeg2.mpg": ("mpeg2video", {"flags": "+ilme+ildct", "b": "8M"}),
+}
+
+
+@pytest.mark.parametrize("name", INTERLACED)
+def test_interlaced_pictures_are_made_whole_and_that_is_said(tmp_path: Path, name: str, caplog):
+    codec, options = INTERLACED[name]
+    images = [image[::-1] for image in fields(12)] if "bff" in str(options) else fields(12)
+    path = write_clip(tmp_path / name, codec, size=(128, 48), images=images, options=options)
+    with av.open(str(path)) as container:
+        decoded = list(container.decode(video=0))
+        first, base = decoded[0].pts, container.streams.video[0].time_base
+    video = VideoFile(path, "--avatar")
+    frames = list(video) and list(video)
+    assert all(frame.interlaced_frame for frame in decoded) and not any(frame.yuv.interlaced_frame for frame in frames)
+    assert [frame.pts_ns for frame in frames] == [round((each.pts - first) * base * 1_000_000_000) for each in decoded]
+    before = np.mean([combed(each.to_ndarray(format="gray")) for each in decoded])
+    after = np.mean([combed(frame.luma) for frame in frames])
+    assert before > 5 and after < before / 5
+    (record,) = caplog.records  # said once
+    assert record.getMessage().startswith(f"--avatar {path}: it is interlaced; ")
+
+
+def test_a_picture_of_a_few_lines_that_says_it_is_interlaced_is_read(tmp_path: Path):
+    path = write_clip(tmp_path / "small.mp4", size=(64, 8), n=3, options={"x264-params": "tff=1"})
+    assert len(list(VideoFile(path))) == 3
+
+
 def test_damaged_bytes_are_passed_over(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8)
     path = write_clip(tmp_path / "damaged.mkv", images=list(noise))

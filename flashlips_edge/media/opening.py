@@ -77,12 +77,12 @@ def _end_s(frame: av.frame.Frame, stream: av.stream.Stream) -> float:
 def _tell(what: str, container: av.container.InputContainer, stream: av.stream.Stream, damaged: bool, end_s: float) -> None:
     whole_s = float(stream.duration * stream.time_base) if stream.duration and container.format.name in KNOW_THEIR_LENGTH else 0.0
     if 0 < end_s < whole_s - max(LEAST_MISSING_S, LEAST_MISSING * whole_s):
-        _say(f"{what}: it breaks off after {end_s:.1f} of {whole_s:.1f} s")
+        say_once(f"{what}: it breaks off after {end_s:.1f} of {whole_s:.1f} s")
     elif damaged:
-        _say(f"{what}: parts of it are damaged and were passed over")
+        say_once(f"{what}: parts of it are damaged and were passed over")
 
 
 @cache
-def _say(sentence: str) -> None:
+def say_once(sentence: str) -> None:
     """Once, however often the file is read."""
     logging.getLogger("flashlips_edge").warning(sentence)

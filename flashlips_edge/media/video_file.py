@@ -12,6 +12,7 @@ import numpy as np
 
 from flashlips_edge.errors import UserError
 from flashlips_edge.media import colour
+from flashlips_edge.media.deinterlace import deinterlaced
 from flashlips_edge.media.frames import Frame
 from flashlips_edge.media.opening import VIDEO, decode, open_media
 
@@ -45,8 +46,9 @@ class VideoFile:
     has_audio        whether the file holds sound (`audio_file.read_sound` gives it, on the same time scale)
 
     pts_ns rises strictly: a time that is missing or does not rise is put one frame after the last. A still picture
-    (jpg, png) is a video of one frame. Damaged frames are passed over and a file that breaks off ends there, as long as
-    one frame can be read. Each `iter` reads from the start again; `close` stops what is still being read.
+    (jpg, png) is a video of one frame. Interlaced pictures are made whole. Damaged frames are passed over and a file that
+    breaks off ends there, as long as one frame can be read. Each `iter` reads from the start again; `close` stops what is
+    still being read.
 
     Raises UserError in one sentence, naming `argument` and the path: no such file, not a video, nothing to decode.
     """
@@ -99,7 +101,8 @@ class VideoFile:
         last_ns = -step_ns
         with open_media(self.path, self._argument, VIDEO) as container:
             stream = self._stream(container)
-            for decoded in decode(container, stream, f"{self._argument} {self.path}"):
+            what = f"{self._argument} {self.path}"
+            for decoded in deinterlaced(decode(container, stream, what), stream.time_base, what):
                 pts_ns = last_ns + step_ns
                 if decoded.pts is not None:
                     stamp_ns = round((decoded.pts - self._start) * stream.time_base * SECOND_NS)
