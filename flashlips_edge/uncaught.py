@@ -8,7 +8,7 @@ import sys
 from types import TracebackType
 
 STOPPED, WRONG_USE = 130, 2
-PACKAGES = ("flashlips_edge", "kernels", "quantize", "targets")
+PACKAGES = ("benchmarks", "flashlips_edge", "kernels", "quantize", "targets")
 DISTRIBUTIONS = {"cuda": "cuda-bindings", "cv2": "opencv-python-headless", "modelopt": "nvidia-modelopt", "yaml": "pyyaml"}
 
 

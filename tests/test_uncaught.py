@@ -30,6 +30,7 @@ sys.meta_path.insert(0, Refuse())
 """
 BUILD = "torch typer safetensors onnx scipy matplotlib lightning_fabric torchmetrics triton soundfile"
 COMMANDS = (
+    "benchmarks.engines",
     "flashlips_edge.evaluation",
     "flashlips_edge.models",
     "flashlips_edge.training",
