@@ -33,6 +33,7 @@ from flashlips_edge.training import precision
 from flashlips_edge.training.checkpoint import load_state, save_state, save_weights
 from flashlips_edge.training.curves import Curve
 from flashlips_edge.training.pace import pace
+from flashlips_edge.training.workers import end_with_parent
 
 Losses = dict[str, Tensor]
 Draw = Callable[[np.random.Generator], Any]
@@ -165,6 +166,7 @@ def train(
         sampler=range(start, start if minutes is not None and spent >= 60 * minutes else schedule.steps),
         num_workers=count,
         prefetch_factor=AHEAD if count else None,
+        worker_init_fn=end_with_parent,
         pin_memory=fabric.device.type == "cuda",
     )
     batches = fabric.setup_dataloaders(loader, use_distributed_sampler=False)

@@ -9,12 +9,10 @@ import os
 import shutil
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cache
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -36,6 +34,7 @@ from flashlips_edge.speech.silence import silence_weight
 from flashlips_edge.training.command import command
 from flashlips_edge.training.pieces import Piece, pieces
 from flashlips_edge.training.shards import Members, Shards
+from flashlips_edge.training.workers import worker_pool
 
 MIN_SPEECH_STEPS = 12  # half a second
 CERTAIN, CERTAIN_IN_PLACE = 3.0, 2.0  # standard errors; sound that is where it should be needs less proof than sound to be moved
@@ -162,7 +161,7 @@ def main(
         check_names(paths, shards)
         new = [path for path in paths if not shards.done(source_name(path), _size(path))]
         make_folder(shards.parts)
-        pool = ProcessPoolExecutor(max(1, min(workers, len(new))), get_context("spawn"))  # a fork would copy the locks of torch and OpenCV
+        pool = worker_pool(max(1, min(workers, len(new))))
         try:
             prepared = pool.map(prepare_video, new, repeat(shards.parts), repeat(size), repeat(syncnet))
             for path, (outcome, clips) in zip(tqdm(new, unit="video"), prepared):

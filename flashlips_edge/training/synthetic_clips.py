@@ -5,9 +5,7 @@ python -m flashlips_edge.training.synthetic_clips --people 160 --out work/clips
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +18,7 @@ from flashlips_edge.training.command import command
 from flashlips_edge.training.shards import Members, Shards
 from flashlips_edge.training.synthetic_head import Identity, Lips, Pose, render
 from flashlips_edge.training.synthetic_head.demo import avatar_identity
+from flashlips_edge.training.workers import worker_pool
 
 POSES, LIPS_PER_POSE = 6, 5
 DEMO_POSES = 40
@@ -91,7 +90,7 @@ def main(
     seeds = {"demo.avatar": None, **{f"synthetic.{seed}": seed for seed in range(FIRST_SEED, FIRST_SEED + people)}}
     with Shards(out, size) as shards:
         new = {name: seed for name, seed in seeds.items() if not shards.done(f"the synthetic head: {name}", 0)}
-        pool = ProcessPoolExecutor(workers, get_context("spawn"))  # a fork would copy the locks of torch and OpenCV
+        pool = worker_pool(workers)
         try:
             for name, members in zip(tqdm(new, unit="person"), pool.map(make, new.values(), repeat(size))):
                 shards.add(f"the synthetic head: {name}", 0, "1 kept", {name: members})
