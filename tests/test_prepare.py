@@ -29,7 +29,7 @@ from faces import face, speech, write_faces
 from flashlips_edge.errors import UserError
 from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.media.video_file import VideoFile
-from flashlips_edge.training import prepare
+from flashlips_edge.training import pack, prepare
 from flashlips_edge.training.clips import Clip, load_clips
 from flashlips_edge.training.pieces import pieces
 from flashlips_edge.training.shards import Shards
@@ -452,6 +452,21 @@ def test_a_name_that_is_not_utf_8_costs_only_its_video(run: Run, tmp_path: Path,
     assert [clip.name for clip in load_clips(tmp_path / "clips")] == ["s1.caf\u00e9", "s1.m"]
     inputs = json.loads((tmp_path / "clips/manifest.json").read_text(encoding="utf-8"))["inputs"]
     assert inputs[f"{folder}/caf\\xe9.mp4"]["outcome"] == sentence
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(run: Run, tmp_path: Path) -> None:
+    """Folder and file of 255 bytes, alike to the last ones; the clips' names leave room for those of the next stages' files."""
+    folder = tmp_path / ("\u6f22" * 85)
+    folder.mkdir()
+    for end in "abc":
+        shutil.copy(run[0] / "mute.mp4", folder / ("\u00e9" * 125 + end + ".mp4"))
+    prepare.main([folder], tmp_path / "clips", workers=1)
+    names = [clip.name for clip in load_clips(tmp_path / "clips")]
+    assert len(set(names)) == 3 and len({name.split(".")[0] for name in names}) == 1
+    assert max(len(f".{name}~000.{'array' * 2}.npy".encode()) for name in names) <= 255
+    pack.main(tmp_path / "clips", tmp_path / "clips.zip")
+    pack.unpack(tmp_path / "clips.zip", tmp_path / "there", 160)
+    assert [clip.name for clip in load_clips(tmp_path / "there")] == names
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ python -m flashlips_edge.training.prepare VIDEO_OR_FOLDER... --out work/clips
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -23,7 +24,7 @@ import typer
 from tqdm import tqdm
 
 from flashlips_edge.errors import UserError, reason
-from flashlips_edge.files import make_folder
+from flashlips_edge.files import NAME_BYTES, make_folder
 from flashlips_edge.media.audio_file import read_audio
 from flashlips_edge.media.clip import VIDEOS
 from flashlips_edge.media.video_file import VideoFile
@@ -36,6 +37,7 @@ from flashlips_edge.training.pieces import Piece, pieces
 from flashlips_edge.training.shards import Members, Shards
 from flashlips_edge.training.workers import worker_pool
 
+CLIP_NAME_BYTES = NAME_BYTES - 32  # files and folders of a clip are called after it, and a little more
 MIN_SPEECH_STEPS = 12  # half a second
 CERTAIN, CERTAIN_IN_PLACE = 3.0, 2.0  # standard errors; sound that is where it should be needs less proof than sound to be moved
 
@@ -91,10 +93,23 @@ def prepare_video(path: Path, parts: Path, size: int, weights: Path) -> Prepared
 
 
 def clip_name(path: Path) -> str:
-    """``<folder>.<file>``, without further dots, and ``~``, which numbers a video's clips: the folder is the clip's set."""
+    """``<folder>.<file>``, without further dots, and ``~``, which numbers a video's clips: the folder is the clip's set.
+
+    No longer than CLIP_NAME_BYTES.
+    """
     names = source_of(path).parent.name, path.stem
     folder, file = (printable(name).replace(".", "_").replace("~", "_") for name in names)
-    return f"{folder}.{file}"
+    folder = _shortened(folder, CLIP_NAME_BYTES // 2)
+    return f"{folder}.{_shortened(file, CLIP_NAME_BYTES - len(f'{folder}.'.encode()))}"
+
+
+def _shortened(name: str, length: int) -> str:
+    """``name``, or as much of it as leaves room in ``length`` bytes for what tells it from others that begin like it."""
+    data = name.encode()
+    if len(data) <= length:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    return f"{data[: length - len(digest) - 1].decode(errors='ignore')}-{digest}"
 
 
 def source_of(path: Path) -> Path:
