@@ -15,6 +15,7 @@ typer = pytest.importorskip("typer", reason="typer is not installed: pip install
 from flashlips_edge.training.command import command  # noqa: E402
 
 COMMANDS = (
+    "benchmarks.dissolves",
     "benchmarks.engines",
     "benchmarks.gpu_frame",
     "benchmarks.live",
