@@ -14,7 +14,7 @@ DISTRIBUTIONS = {"cuda": "cuda-bindings", "cv2": "opencv-python-headless", "mode
 
 def tell() -> None:
     """Say it in one sentence, if this process is one of our commands: exit status 2, and for Ctrl-C 130 without a word."""
-    if _command().partition(".")[0] in PACKAGES:
+    if sys.argv[:1] == ["-m"] and _command().partition(".")[0] in PACKAGES:  # as Python has it while it looks for the module
         sys.excepthook = _hook
 
 
