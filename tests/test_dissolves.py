@@ -13,6 +13,7 @@ from clips import write_clip
 from faces import HEIGHT, WIDTH, face
 
 from flashlips_edge.media.video_file import VideoFile
+from flashlips_edge.training.dissolves import Dissolves
 from flashlips_edge.training.pieces import pieces
 from flashlips_edge.training.synthetic_head import Identity, Lips, Pose, render
 
@@ -69,3 +70,15 @@ def test_a_head_that_turns_and_a_light_that_goes_on_are_one_clip(tmp_path: Path)
     head = [render(Identity.from_seed(3), Pose(yaw=float(yaw)), Lips(jaw=0.3), (HEIGHT, WIDTH)) for yaw in yaws]
     lit = [np.uint8(image * min(1.0, 0.5 + i / 50)) for i, image in enumerate(head)]
     assert spans(write(tmp_path / "turned.mp4", lit)) == [(0, 74)]
+
+
+def test_a_face_that_fades_to_black_and_back_ends_a_clip(tmp_path: Path) -> None:
+    """The face is looked for in black for a while, where all pictures are one."""
+    light = np.r_[np.ones(40), np.linspace(1, 0, 15), np.zeros(40), np.linspace(0, 1, 15), np.ones(75)]
+    found = spans(write(tmp_path / "faded.mp4", [np.uint8(face() * share) for share in light]))
+    assert len(found) == 2 and found[0][1] <= 55 and found[1][0] >= 95, found
+
+
+def test_black_is_no_dissolve() -> None:
+    dissolves = Dissolves()
+    assert not any(dissolves.update(np.zeros((64, 64, 3), np.uint8), i * FRAME_NS) for i in range(60))

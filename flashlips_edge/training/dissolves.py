@@ -27,10 +27,17 @@ class Dissolves:
         while len(self._seen) > 1 and self._seen[1][0] <= pts_ns - WINDOW_NS:
             self._seen.popleft()
         start_ns, before = self._seen[0]
-        if start_ns > pts_ns - WINDOW_NS or np.corrcoef(before, small)[0, 1] > LIKENESS:
-            return None
         line, middle = small - before, self._seen[len(self._seen) // 2][1] - before
         length = float(line @ line)
+        if start_ns > pts_ns - WINDOW_NS or not length or _likeness(before, small) > LIKENESS:
+            return None
         share = float(middle @ line) / length
         bend = float(np.linalg.norm(middle - share * line)) / length**0.5
         return start_ns if MIDDLE[0] < share < MIDDLE[1] and bend < BEND else None
+
+
+def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of two pictures; with one that shows nothing, black, none."""
+    if not one.std() or not other.std():
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
