@@ -13,7 +13,7 @@ from flashlips_edge.session import LipSync
 with one_sentence("embed"):
     if len(sys.argv) != 4:
         raise UserError(f"{len(sys.argv) - 1} arguments are given: it takes a face, a speech and a result")
-    sound = audio_file.read_sound(sys.argv[2])
+    sound = audio_file.read_sound(sys.argv[2], alone=True)
     with LipSync.open(avatar=sys.argv[1], loudspeaker=loudspeaker.why_none() is None) as face:
         screen = window.Window("A face that speaks") if window.why_none() is None else None
         if screen is None:

@@ -176,7 +176,7 @@ def _run_recording(options: argparse.Namespace) -> Report:
     elif options.audio == "-":
         sound = read_pcm(_standard_input().buffer, options.sample_rate or SPEECH_RATE_HZ)
     else:
-        sound = read_sound(options.audio, "--audio")
+        sound = read_sound(options.audio, "--audio", alone=True)
     with Talker(open_bundle(bundle, options.require_signature), options.threads, options.detector) as talker:
         report = lip_sync_recording(talker, video, sound, driver, options.out, options.display)
         if not talker.knows_face:
@@ -229,7 +229,7 @@ def _voice(options: argparse.Namespace, clock: Clock) -> Voice:
     if options.audio == "-":
         return live_voice(PcmStream(_standard_input().fileno(), options.sample_rate or SPEECH_RATE_HZ, clock), clock)
     if options.audio is not None:
-        return recorded_voice(read_sound(options.audio, "--audio"), clock)
+        return recorded_voice(read_sound(options.audio, "--audio", alone=True), clock)
     found = microphone.find(clock)
     if found is not None:
         options.notes.append("lips from the microphone")

@@ -196,3 +196,11 @@ def test_real_sound(data_path):
     for path in (next(data_path("train/crema_d").glob("*.flv")), next(data_path("test/grid_unseen").glob("*.mpg"))):
         speech = read_audio(path)
         assert 16_000 < len(speech) < 80_000 and 0.05 < np.abs(speech).max() <= 1.1
+
+
+def test_without_its_pictures_all_of_a_video_s_sound_is_heard(tmp_path: Path):
+    """Pictures that begin a second later: in step with them the first second is left out."""
+    late = write_clip(tmp_path / "late.mkv", pts=range(25, 35), time_base=Fraction(1, 25), sound=clicks(2.0, 16_000))
+    in_step, alone = read_sound(late), read_sound(late, alone=True)
+    assert click_times(alone.mono(), 16_000) == pytest.approx([0.0, 0.5, 1.0, 1.5], abs=0.03)
+    assert click_times(in_step.mono(), 16_000) == pytest.approx([0.0, 0.5], abs=0.03)

@@ -67,6 +67,14 @@ def test_a_picture_is_encoded_once_though_it_is_edited_and_referred_to(talker, c
     assert sum(encoded) == 10, "the avatar's pictures, all of which are looked at to know the face"
 
 
+@pytest.mark.parametrize("frame_rate", [24, 30, 60])
+def test_a_looped_avatar_of_any_frame_rate_ends_with_the_speech(talker, tmp_path, frame_rate):
+    talker.use_avatar(write_clip(tmp_path / "face.mp4", size=(WIDTH, HEIGHT), frame_rate=Fraction(frame_rate), images=[face()] * 20))
+    talker.push_audio(speech(2.0))
+    talker.finish()
+    assert len(list(talker.frames())) == 2 * frame_rate
+
+
 def test_a_recording_that_is_not_kept_in_memory_loops_the_same(talker, clip, monkeypatch):
     monkeypatch.setattr(avatar_module, "KEPT_BYTES", 3 * WIDTH * HEIGHT * 3 // 2)
     monkeypatch.setattr(avatar_module, "CHUNK_BYTES", 2 * WIDTH * HEIGHT * 3 // 2)

@@ -48,11 +48,12 @@ class Sound:
         return soxr.resample(mono, self.sample_rate_hz, SPEECH_RATE_HZ)
 
 
-def read_sound(path: str | Path, argument: str = "audio") -> Sound:
+def read_sound(path: str | Path, argument: str = "audio", alone: bool = False) -> Sound:
     """The sound of a file: wav, flac, mp3, ogg, m4a, or of a video.
 
     Of a video, sample 0 belongs to its first picture (pts_ns 0 of VideoFile): what was heard before is left out, a later
-    start is silence. Gaps in the time stamps become silence too. Damaged packets are passed over.
+    start is silence; `alone`, without its pictures, all of its sound from the first sample on. Gaps in the time stamps become
+    silence too. Damaged packets are passed over.
 
     Raises UserError in one sentence naming `argument` and the path: no such file, no sound in it, zero length, samples
     that are not numbers, a sample rate outside 4 to 384 kHz.
@@ -66,7 +67,7 @@ def read_sound(path: str | Path, argument: str = "audio") -> Sound:
         cover = av.stream.Disposition.attached_pic
         pictures = (s for s in container.streams.video if s.start_time is not None and not s.disposition & cover)
         picture = next(pictures, None)
-        start = None if picture is None else picture.start_time * picture.time_base
+        start = None if alone or picture is None else picture.start_time * picture.time_base
         samples = _samples(container, stream, rate_hz, start, f"{argument} {path}")
     if not samples.size:
         raise UserError(f"{argument} {path}: its sound is of zero length; give {SOUND}")

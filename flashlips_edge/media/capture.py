@@ -179,8 +179,9 @@ def parse(source: int | str, argument: str, files: bool) -> Source:
 
 
 def shown(source: Source) -> str:
-    """The source as anybody may read it, in a log or on a page: without the name and password of a URL."""
-    return re.sub(r"(?<=://)[^/]*@", "", str(source))
+    """The source as anybody may read it, in a log or on a page: without the name and password of a URL, which may stand in its query."""
+    address = re.sub(r"(?<=://)[^/]*@", "", str(source))
+    return re.sub(r"(?<=\?).*", "...", address) if "://" in address else address
 
 
 def advice() -> str:

@@ -42,6 +42,7 @@ from flashlips_edge.talking.target import Target
 BATCH = 4  # frames that go through the networks together on files
 BATCHES_AHEAD = 1  # that are begun while one is not done yet
 LIVE_STEPS = 4  # lips steps made at a time on live speech: 160 ms, and as much again of look-ahead
+ROUNDING_NS = 1_000  # by so much times of pictures, rounded and added up, may be wrong
 KEPT_LIPS_NS = 1_000_000_000  # of the past, on a live run
 PICTURE_GRAPHS = ("latent_encoder", "editor", "latent_decoder", "lips_encoder")
 
@@ -124,7 +125,7 @@ class Talker:
         if end_ns is not None:
             self.end_ns = end_ns
         if self.end_ns is None:
-            self.end_ns = self.lips.end_ns + 1
+            self.end_ns = self.lips.end_ns + ROUNDING_NS
 
     def pull_frame(self) -> Frame | None:
         """The avatar's next frame, speaking; None while its lips are not known yet, and after the end (`ended`)."""
@@ -142,7 +143,7 @@ class Talker:
     @property
     def ended(self) -> bool:
         """Whether the avatar has given its last frame of this speech."""
-        return self.end_ns is not None and self._peek().frame.pts_ns >= self.end_ns
+        return self.end_ns is not None and self._peek().frame.pts_ns > self.end_ns - ROUNDING_NS
 
     def frames(self) -> Generator[Frame, None, None]:
         """All frames up to the end, after `finish`: as pull_frame gives them, but four at a time, and every stage in its own thread."""
